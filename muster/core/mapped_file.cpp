@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/core/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "muster/core/error.h"
+
+namespace muster {
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) throw Error(path.string(), std::string("cannot open: ") + std::strerror(errno));
+    struct stat st {};
+    const bool regular = ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    void* p = nullptr;
+    int error = 0;
+    if (regular && st.st_size > 0) {
+        p = ::mmap(nullptr, static_cast<size_t>(st.st_size), PROT_READ, MAP_SHARED, fd, 0);
+        error = errno;
+    }
+    ::close(fd);
+    if (!regular) throw Error(path.string(), "is not a regular file");
+    if (p == MAP_FAILED)
+        throw Error(path.string(), std::string("cannot map: ") + std::strerror(error));
+    data_ = static_cast<const std::byte*>(p);
+    size_ = static_cast<size_t>(st.st_size);
+}
+
+MappedFile::~MappedFile() {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+}  // namespace muster

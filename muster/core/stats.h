@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace muster {
+
+struct Interval {
+    double mean = 0;
+    double low = 0;
+    double high = 0;
+};
+
+/// Percentile bootstrap (Efron 1979) of the ratio sum(values) / sum(weights) over paired units,
+/// such as documents with their summed losses and token counts. `confidence` in (0, 1). Both spans
+/// have the same length >= 1 and the weights a positive sum; deterministic for a seed.
+Interval bootstrap_ratio(std::span<const double> values, std::span<const double> weights,
+                         double confidence = 0.95, int draws = 2000, uint64_t seed = 1);
+
+/// The p-quantile (linear interpolation) of `values`; not empty, p in [0, 1].
+double quantile(std::span<const double> values, double p);
+
+}  // namespace muster

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "muster/core/buffer.h"
+#include "muster/core/executor.h"
+#include "muster/experts/expert_bank.h"
+#include "muster/kernels/matmul.h"
+#include "muster/routing/route_table.h"
+
+namespace muster {
+
+/// Scratch memory of moe_forward and moe_backward, grown on demand and reused. One per caller.
+struct MoeWorkspace {
+    DispatchPlan plan;
+    std::vector<Buffer<float>> buffers;
+    Buffer<std::byte> bytes;
+};
+
+/// What forward keeps for backward. Row r of the dispatch plan owns `width(expert of r)`
+/// consecutive values at row_offsets[r] of each buffer.
+struct MoeSaved {
+    DispatchPlan plan;
+    std::vector<int64_t> row_offsets;  ///< [A + 1]
+    Buffer<float> gate;                ///< gate pre-activations (gated experts only)
+    Buffer<float> up;                  ///< up pre-activations
+};
+
+/// y [T, d] (=|+=) sum over the token's experts of weight * expert(x): gather, gate and up product,
+/// activation, down product, weighted combine, as one pass over (expert, tile) pairs. Nothing is
+/// computed for experts without rows. The combine walks the route table's order, so results depend
+/// neither on the number of workers nor on the schedule. x, y: [T, d] f32, may not overlap.
+/// `saved`, when given, is filled for moe_backward. Shapes are asserted; call bank.check() once
+/// before.
+void moe_forward(const ExpertBank& bank, const RouteTable& routes, MatrixView<const float> x,
+                 MatrixView<float> y, MoeWorkspace& workspace, Executor& executor,
+                 Compute compute = Compute::f32, bool accumulate = false,
+                 MoeSaved* saved = nullptr);
+
+/// Gradients of one expert's weights, f32, in the shapes of the weights; added to, not overwritten,
+/// when `accumulate`. Null data: not wanted.
+struct ExpertGradients {
+    MatrixView<float> gate, up, down;
+    std::span<float> gate_bias, up_bias, down_bias;
+};
+
+/// dy: [T, d]. dx [T, d] (overwritten; null data: not wanted), dweights [A] in the route table's
+/// order (overwritten), experts: [E]. Weights in f32 or bf16. Experts without rows get zero
+/// gradients (or none added).
+void moe_backward(const ExpertBank& bank, const RouteTable& routes, const MoeSaved& saved,
+                  MatrixView<const float> x, MatrixView<const float> dy, MatrixView<float> dx,
+                  std::span<float> dweights, std::span<const ExpertGradients> experts,
+                  MoeWorkspace& workspace, Executor& executor, Compute compute = Compute::f32,
+                  bool accumulate = false);
+
+}  // namespace muster

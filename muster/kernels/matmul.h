@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "muster/core/executor.h"
+#include "muster/core/tensor_view.h"
+
+namespace muster {
+
+/// Precision of products. f32: operands widened to f32. bf16: both operands rounded to bf16 (to
+/// nearest, ties to even), products summed in f32.
+enum class Compute { f32, bf16 };
+
+/// y [T, N] (=|+=) x [T, K] * w [N, K]^T. w in f32, f16, bf16 or q8_0. For few rows (decode)
+/// weights are streamed once in their stored format and operands are widened to f32, whatever
+/// `compute` says; for many rows panels of w are packed on the fly. Shapes are checked
+/// (MUSTER_ASSERT). Results do not depend on the number of workers.
+void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
+            Executor& executor, Compute compute = Compute::f32, bool accumulate = false);
+
+/// dx [T, K] (=|+=) dy [T, N] * w [N, K]; w in f32 or bf16. The input gradient of matmul.
+void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, MatrixView<float> dx,
+                           Executor& executor, Compute compute = Compute::f32,
+                           bool accumulate = false);
+
+/// dw [N, K] (=|+=) dy [T, N]^T * x [T, K]. The weight gradient of matmul.
+void matmul_weight_gradient(MatrixView<const float> dy, MatrixView<const float> x,
+                            MatrixView<float> dw, Executor& executor,
+                            Compute compute = Compute::f32, bool accumulate = false);
+
+}  // namespace muster

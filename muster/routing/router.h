@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "muster/core/random.h"
+#include "muster/core/tensor_view.h"
+#include "muster/routing/policy.h"
+#include "muster/routing/route_table.h"
+
+namespace muster {
+
+/// What a checkpoint says about one layer's router: the meaning of policy `model` and the defaults
+/// of every axis a policy leaves open.
+struct RouterSpec {
+    int num_experts = 1;
+    Score score = Score::softmax;
+    Selection selection = Selection::top_k;
+    double value = 1;  ///< k, p or t of the selection
+    Weighting weight = Weighting::raw;
+    float scale = 1;                  ///< multiplies every combine weight
+    float renorm_floor = 6.1035e-5f;  ///< sums below are raised to it before dividing
+    int min = 1;
+    int max = 0;     ///< 0: num_experts
+    int groups = 1;  ///< experts are split into this many equal, consecutive groups
+    int groups_used = 1;
+    int group_top =
+        2;  ///< a group's score is the sum of its so many best biased scores (1: maximum)
+    float capacity_factor = 1;  ///< expert choice: capacity = ceil(T * value * factor / E)
+};
+
+/// Learned router parameters, all optional, not owned; each [E] when present.
+struct RouterParameters {
+    std::span<const float> selection_bias;  ///< added to the scores for selection only
+    std::span<const float> thresholds;      ///< for Selection::threshold
+    std::span<const int32_t> hash_table;    ///< [vocabulary * k] expert ids, for Selection::hash
+};
+
+/// A policy made concrete for one layer: everything `route` needs, checked.
+struct ResolvedRouter {
+    RouterSpec spec;       ///< with the policy's choices filled in; selection is never `model`
+    std::vector<int> ban;  ///< experts of this layer
+    std::vector<int> force;
+    bool shared = true;
+};
+
+/// Fills the policy's choices into `spec` for `layer` of `layers`. Throws Error when they cannot
+/// work: k above E, as many values as neither 1 nor layers, p outside (0, 1], all experts banned ….
+ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int layer, int layers);
+
+/// Batch context some selections need; may be left empty otherwise.
+struct RouteContext {
+    std::span<const int32_t> token_ids;  ///< [T], for hash
+    std::span<const int64_t>
+        positions;  ///< [T], for random (its stream is (seed, layer, position))
+    int layer = 0;
+    uint64_t seed = 0;
+};
+
+/// Scratch memory of `route`, reused from call to call. One per thread that routes.
+struct RouteScratch {
+    std::vector<float> scores;  ///< [T, E] after a call: the scores, without selection bias
+    std::vector<float> work;
+    std::vector<int32_t> order;
+};
+
+/// Routes T tokens: scores, selection under the budget, weights; fills `table` (cleared first).
+/// logits: [T, E] f32. Ties go to the lower expert index. T = 0 gives an empty table.
+/// Throws Error when a logit is NaN or infinite (naming token and expert).
+void route(MatrixView<const float> logits, const ResolvedRouter& router,
+           const RouterParameters& parameters, const RouteContext& context, RouteScratch& scratch,
+           RouteTable& table);
+
+/// The same with a router of its own for each token: routers[t] for row t. Selections that need
+/// whole batches (expert choice) are refused with an Error.
+void route_rows(MatrixView<const float> logits, std::span<const ResolvedRouter* const> routers,
+                const RouterParameters& parameters, const RouteContext& context,
+                RouteScratch& scratch, RouteTable& table);
+
+/// Scores of one token's logits [E] -> scores [E]; the first axis alone.
+void score_logits(Score score, std::span<const float> logits, std::span<float> scores) noexcept;
+
+}  // namespace muster
