@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+
+namespace muster {
+
+/// In place: x_i = exp(x_i - max) / sum. Empty spans stay empty.
+void softmax(std::span<float> x) noexcept;
+
+/// log(sum(exp(x))), with the maximum taken out; -inf for an empty span. Sums in double.
+double log_sum_exp(std::span<const float> x) noexcept;
+
+}  // namespace muster
