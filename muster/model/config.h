@@ -50,6 +50,8 @@ struct ModelConfig {
     bool gated = true;
     std::vector<FeedForwardConfig> layers;  ///< one per layer
     RoutingPolicy policy;  ///< the default; `model` unless the checkpoint stores another
+    /// [layers] experts per token that the trainer measured on held-out text; empty when unknown.
+    std::vector<double> mean_experts;
 
     int num_layers() const noexcept { return static_cast<int>(layers.size()); }
 

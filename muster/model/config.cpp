@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/model/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "muster/core/error.h"
+
+namespace muster {
+namespace {
+
+// Far above any model, far below what would overflow a product of three in 64 bits.
+constexpr int kMaxDimension = 1 << 20;
+constexpr int kMaxVocabulary = 1 << 24;
+constexpr int kMaxContext = 1 << 24;
+constexpr int kMaxLayers = 4096;
+constexpr int kMaxExperts = 65536;
+
+void expect(bool good, const std::string& what) {
+    if (!good) throw Error("model config", what);
+}
+
+void expect_range(int value, int low, int high, const std::string& name) {
+    expect(value >= low && value <= high, name + " is " + std::to_string(value) + ", expected " +
+                                              std::to_string(low) + " to " + std::to_string(high));
+}
+
+void check_router(const RouterSpec& r, const std::string& where) {
+    expect(std::isfinite(r.value) && std::isfinite(r.scale) && std::isfinite(r.renorm_floor) &&
+               std::isfinite(r.capacity_factor),
+           where + ": a router setting is not finite");
+    expect(r.selection != Selection::model,
+           where + ": the router's selection is `model`, expected a concrete one");
+}
+
+void check_layer(const ModelConfig& config, int l) {
+    const FeedForwardConfig& ff = config.layers[l];
+    const std::string where = "layer " + std::to_string(l);
+    expect_range(ff.experts(), 1, kMaxExperts, where + ": number of experts");
+    for (const int width : ff.widths) expect_range(width, 1, kMaxDimension, where + ": width");
+    expect_range(ff.shared_width, 0, kMaxDimension, where + ": shared width");
+    expect(ff.router.num_experts == ff.experts(),
+           where + ": the router knows " + std::to_string(ff.router.num_experts) +
+               " experts, expected " + std::to_string(ff.experts()));
+    if (ff.dense()) return;
+    check_router(ff.router, where);
+    resolve(config.policy, ff.router, l, config.num_layers());
+}
+
+/// What of one layer `olmoe` cannot express, given the first layer; empty when nothing.
+std::string layer_beyond_olmoe(const FeedForwardConfig& ff, const FeedForwardConfig& first) {
+    const RouterSpec& r = ff.router;
+    const RouterSpec& r0 = first.router;
+    if (ff.dense()) return "dense layers";
+    if (ff.shared_width > 0) return "shared experts";
+    if (!ff.equal_widths()) return "experts of unequal widths";
+    if (ff.experts() != first.experts()) return "layers with different numbers of experts";
+    if (ff.widths[0] != first.widths[0]) return "layers with different expert widths";
+    if (r.score != Score::softmax) return "router scores other than softmax";
+    if (r.weight != Weighting::raw || r.scale != 1) return "combine weights other than the scores";
+    if (r.groups > 1) return "expert groups";
+    if (r.selection != r0.selection || r.value != r0.value || r.min != r0.min || r.max != r0.max)
+        return "router settings per layer";
+    const bool plain = r.selection == Selection::top_k || r.selection == Selection::top_p ||
+                       r.selection == Selection::relative || r.selection == Selection::mean;
+    return plain ? "" : "a selection that needs more than the router's scores";
+}
+
+}  // namespace
+
+bool FeedForwardConfig::equal_widths() const noexcept {
+    return std::all_of(widths.begin(), widths.end(), [&](int w) { return w == widths[0]; });
+}
+
+void ModelConfig::check() const {
+    expect_range(vocab, 1, kMaxVocabulary, "vocabulary size");
+    expect_range(d_model, 1, kMaxDimension, "d_model");
+    expect_range(heads, 1, kMaxDimension, "heads");
+    expect_range(kv_heads, 1, heads, "kv_heads");
+    expect(heads % kv_heads == 0, "heads (" + std::to_string(heads) +
+                                      ") is no multiple of kv_heads (" + std::to_string(kv_heads) +
+                                      ")");
+    expect_range(head_dim, 2, kMaxDimension, "head_dim");
+    expect(head_dim % 2 == 0, "head_dim is " + std::to_string(head_dim) + ", expected even");
+    expect(int64_t{heads} * head_dim <= kMaxDimension, "heads * head_dim is too large");
+    expect_range(context, 1, kMaxContext, "context length");
+    expect(std::isfinite(norm_eps) && norm_eps >= 0, "norm_eps is not a number >= 0");
+    expect(std::isfinite(rope_theta) && rope_theta > 0, "rope_theta is not a number > 0");
+    expect_range(num_layers(), 1, kMaxLayers, "number of layers");
+    for (int l = 0; l < num_layers(); ++l) check_layer(*this, l);
+    expect(mean_experts.empty() || mean_experts.size() == layers.size(),
+           "mean_experts has as many values as neither 0 nor layers");
+    for (const double m : mean_experts) expect(std::isfinite(m) && m >= 0, "bad mean_experts");
+}
+
+std::string beyond_olmoe(const ModelConfig& config) {
+    if (config.kv_heads != config.heads) return "grouped K/V heads";
+    if (config.heads * config.head_dim != config.d_model) return "heads that do not split d_model";
+    if (config.rope != RopeLayout::neox) return "interleaved RoPE";
+    if (config.qk_norm != QkNorm::full) return "q/k norms other than over all heads at once";
+    if (config.activation != Activation::silu || !config.gated) return "experts other than SwiGLU";
+    for (const FeedForwardConfig& ff : config.layers) {
+        std::string what = layer_beyond_olmoe(ff, config.layers[0]);
+        if (!what.empty()) return what;
+    }
+    return "";
+}
+
+double ParameterCounts::activated(const std::vector<double>& experts_per_layer) const {
+    MUSTER_ASSERT(experts_per_layer.size() == per_expert.size());
+    return std::inner_product(per_expert.begin(), per_expert.end(), experts_per_layer.begin(),
+                              static_cast<double>(per_token_fixed));
+}
+
+ParameterCounts count_parameters(const ModelConfig& c) {
+    ParameterCounts n;
+    const int64_t d = c.d_model;
+    const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
+    const int64_t matrices = c.gated ? 3 : 2;
+    n.embedding = c.vocab * d;
+    n.head = c.tied_head ? 0 : c.vocab * d;
+    int64_t attention = 2 * d * q + 2 * d * kv + 2 * d;  // with the norms before both halves
+    if (c.qk_norm == QkNorm::full) attention += q + kv;
+    if (c.qk_norm == QkNorm::per_head) attention += 2 * c.head_dim;
+    n.per_token_fixed = d;  // final norm
+    n.total = n.embedding + n.head;
+    for (const FeedForwardConfig& ff : c.layers) {
+        const int64_t router = ff.dense() ? 0 : ff.experts() * d;
+        const int64_t widths = std::accumulate(ff.widths.begin(), ff.widths.end(), int64_t{0});
+        n.per_token_fixed += attention + router + matrices * d * ff.shared_width;
+        n.total += matrices * d * widths;
+        n.per_expert.push_back(static_cast<double>(matrices * d * widths) / ff.experts());
+    }
+    n.total += n.per_token_fixed;
+    return n;
+}
+
+namespace tensor_names {
+
+std::string layer(int l, std::string_view rest) {
+    return "model.layers." + std::to_string(l) + "." + std::string(rest);
+}
+
+std::string expert(int l, int e, std::string_view what) {
+    return layer(l, "mlp.experts." + std::to_string(e) + "." + std::string(what) + "_proj.weight");
+}
+
+}  // namespace tensor_names
+
+}  // namespace muster
