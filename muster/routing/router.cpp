@@ -3,76 +3,159 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 
 #include "muster/core/error.h"
+#include "muster/routing/scores.h"
+#include "muster/routing/selection.h"
+#include "muster/routing/weighting.h"
 
 namespace muster {
+namespace {
 
-ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int layer, int layers) {
-    ResolvedRouter r{.spec = spec, .ban = {}, .force = {}, .shared = policy.shared.value_or(true)};
-    if (policy.selection != Selection::model) {
-        r.spec.selection = policy.selection;
-        const size_t n = policy.values.size();
-        if (n > 1 && n != static_cast<size_t>(layers))
-            throw Error("routing", "as many values as neither 1 nor layers");
-        if (n > 0) r.spec.value = policy.values[n == 1 ? 0 : layer];
+[[noreturn]] void fail(const std::string& what) { throw Error("routing", what); }
+
+void check_parameters(const RouterParameters& parameters, const RouterSpec& spec, int64_t experts) {
+    if (experts != spec.num_experts)
+        fail("logits of " + std::to_string(experts) + " experts, expected " +
+             std::to_string(spec.num_experts) + " as the router has");
+    const auto check_size = [&](const char* name, size_t size) {
+        if (size != static_cast<size_t>(experts))
+            fail(std::string(name) + " of " + std::to_string(size) + " values, expected " +
+                 std::to_string(experts) + ", one per expert");
+    };
+    const auto check_finite = [](const char* name, std::span<const float> values) {
+        if (const int e = first_not_finite(values); e >= 0)
+            fail(std::string(name) + " of expert " + std::to_string(e) +
+                 " is NaN or infinite, expected a finite number");
+    };
+    if (!parameters.selection_bias.empty()) {
+        check_size("a selection bias", parameters.selection_bias.size());
+        check_finite("the selection bias", parameters.selection_bias);
     }
-    if (policy.score) r.spec.score = *policy.score;
-    if (policy.weight) r.spec.weight = *policy.weight;
-    if (policy.scale) r.spec.scale = static_cast<float>(*policy.scale);
-    if (policy.min) r.spec.min = *policy.min;
-    if (policy.max) r.spec.max = *policy.max;
-    if (policy.groups) r.spec.groups_used = *policy.groups;
-    return r;
+    if (spec.selection == Selection::threshold) {
+        check_size("learned thresholds", parameters.thresholds.size());
+        check_finite("the threshold", parameters.thresholds);
+    }
 }
 
-void score_logits(Score score, std::span<const float> logits, std::span<float> scores) noexcept {
-    if (score != Score::softmax) {
-        for (size_t i = 0; i < logits.size(); ++i)
-            scores[i] = score == Score::relu ? std::max(logits[i], 0.0f)
-                                             : 1.0f / (1.0f + std::exp(-logits[i]));
-        return;
+void check_hash(const RouterParameters& parameters, const RouterSpec& spec,
+                const RouteContext& context, int64_t tokens) {
+    const size_t k = static_cast<size_t>(spec.value);
+    const auto table = parameters.hash_table;
+    if (table.empty() || table.size() % k != 0)
+        fail("a hash table of " + std::to_string(table.size()) + " entries, expected " +
+             std::to_string(k) + " per token id");
+    const size_t vocabulary = table.size() / k;
+    for (int64_t t = 0; t < tokens; ++t) {
+        const int32_t id = context.token_ids[t];
+        if (id < 0 || static_cast<size_t>(id) >= vocabulary)
+            fail("token id " + std::to_string(id) + ", expected one below " +
+                 std::to_string(vocabulary) + ", the size of the hash table");
+        for (const int32_t e : table.subspan(id * k, k))
+            if (e < 0 || e >= spec.num_experts)
+                fail("the hash table names expert " + std::to_string(e) + " for token id " +
+                     std::to_string(id) + ", expected one below " +
+                     std::to_string(spec.num_experts));
     }
-    const float top = *std::max_element(logits.begin(), logits.end());
-    double sum = 0;
-    for (size_t i = 0; i < logits.size(); ++i) sum += scores[i] = std::exp(logits[i] - top);
-    for (float& s : scores) s = static_cast<float>(s / sum);
 }
 
-void route(MatrixView<const float> logits, const ResolvedRouter& router, const RouterParameters&,
-           const RouteContext&, RouteScratch& scratch, RouteTable& table) {
-    const int experts = static_cast<int>(logits.cols);
-    const RouterSpec& spec = router.spec;
-    table.clear(experts);
+void check_context(const RouterParameters& parameters, const RouterSpec& spec,
+                   const RouteContext& context, int64_t tokens) {
+    const auto check_size = [tokens](const char* what, size_t size) {
+        if (size != static_cast<size_t>(tokens))
+            fail(std::to_string(size) + std::string(" ") + what + ", expected " +
+                 std::to_string(tokens) + ", one per token");
+    };
+    if (spec.selection == Selection::random)
+        check_size("positions for random selection", context.positions.size());
+    if (spec.selection == Selection::hash) {
+        check_size("token ids for hash selection", context.token_ids.size());
+        check_hash(parameters, spec, context, tokens);
+    }
+}
+
+/// Checks token t's logits and fills its row of scratch.scores.
+std::span<const float> score_token(MatrixView<const float> logits, int64_t t, Score score,
+                                   RouteScratch& scratch) {
+    const size_t experts = static_cast<size_t>(logits.cols);
+    const std::span<const float> row(logits.row(t), experts);
+    if (const int e = first_not_finite(row); e >= 0)
+        fail("the router logit of token " + std::to_string(t) + ", expert " + std::to_string(e) +
+             " is " + (std::isnan(row[e]) ? "NaN" : "infinite") + ", expected a finite number");
+    const std::span<float> scores(scratch.scores.data() + t * experts, experts);
+    score_logits(score, row, scores);
+    return scores;
+}
+
+/// Scores, selection and weights of token t, appended to `table`.
+void route_token(MatrixView<const float> logits, int64_t t, const ResolvedRouter& router,
+                 const RouterParameters& parameters, const RouteContext& context,
+                 RouteScratch& scratch, RouteTable& table) {
+    const auto scores = score_token(logits, t, router.spec.score, scratch);
+    const int count = select_experts({scores, router, parameters, context, t}, scratch);
+    const std::span<const int32_t> experts(scratch.order.data(), count);
+    table.experts.insert(table.experts.end(), experts.begin(), experts.end());
+    const size_t first = table.weights.size();
+    table.weights.resize(first + count);
+    weigh_experts(router.spec, {logits.row(t), scores.size()}, scores, experts,
+                  std::span(table.weights).subspan(first));
+    table.offsets.push_back(table.activations());
+}
+
+void start(MatrixView<const float> logits, RouteScratch& scratch, RouteTable& table) {
+    table.clear(static_cast<int>(logits.cols));
     scratch.scores.resize(logits.rows * logits.cols);
-    scratch.order.resize(experts);
+    scratch.work.resize(3 * logits.cols);
+    scratch.order.resize(logits.cols);
+}
+
+void route_expert_choice(MatrixView<const float> logits, const ResolvedRouter& router,
+                         RouteScratch& scratch, RouteTable& table) {
+    for (int64_t t = 0; t < logits.rows; ++t) score_token(logits, t, router.spec.score, scratch);
+    choose_tokens(static_cast<int>(logits.rows), router, scratch, table);
+    table.weights.resize(table.experts.size());
+    const size_t experts = static_cast<size_t>(logits.cols);
+    for (int t = 0; t < table.tokens(); ++t) {
+        const auto chosen = table.token_experts(t);
+        weigh_experts(router.spec, {logits.row(t), experts},
+                      {scratch.scores.data() + t * experts, experts}, chosen,
+                      {table.weights.data() + table.offsets[t], chosen.size()});
+    }
+}
+
+}  // namespace
+
+void route(MatrixView<const float> logits, const ResolvedRouter& router,
+           const RouterParameters& parameters, const RouteContext& context, RouteScratch& scratch,
+           RouteTable& table) {
+    check_parameters(parameters, router.spec, logits.cols);
+    check_context(parameters, router.spec, context, logits.rows);
+    start(logits, scratch, table);
+    if (router.spec.selection == Selection::expert_choice)
+        return route_expert_choice(logits, router, scratch, table);
+    for (int64_t t = 0; t < logits.rows; ++t)
+        route_token(logits, t, router, parameters, context, scratch, table);
+}
+
+void route_rows(MatrixView<const float> logits, std::span<const ResolvedRouter* const> routers,
+                const RouterParameters& parameters, const RouteContext& context,
+                RouteScratch& scratch, RouteTable& table) {
+    if (routers.size() != static_cast<size_t>(logits.rows))
+        fail(std::to_string(routers.size()) + " routers, expected " + std::to_string(logits.rows) +
+             ", one per token");
+    start(logits, scratch, table);
+    const ResolvedRouter* checked = nullptr;
     for (int64_t t = 0; t < logits.rows; ++t) {
-        float* s = scratch.scores.data() + t * experts;
-        const float* x = logits.row(t);
-        for (int e = 0; e < experts; ++e)
-            if (!std::isfinite(x[e])) throw Error("routing", "a router logit is not finite");
-        score_logits(spec.score, {x, static_cast<size_t>(experts)},
-                     {s, static_cast<size_t>(experts)});
-        std::iota(scratch.order.begin(), scratch.order.end(), 0);
-        std::stable_sort(scratch.order.begin(), scratch.order.end(),
-                         [&](int a, int b) { return s[a] > s[b]; });
-        int n = static_cast<int>(spec.value);
-        if (spec.selection != Selection::top_k) {
-            double mass = 0;
-            for (n = 0; n < experts && mass < spec.value;) mass += s[scratch.order[n++]];
+        const ResolvedRouter& router = *routers[t];
+        if (&router != checked) {
+            if (router.spec.selection == Selection::expert_choice)
+                fail("expert-choice needs a whole batch, expected a selection by token");
+            check_parameters(parameters, router.spec, logits.cols);
+            check_context(parameters, router.spec, context, logits.rows);
+            checked = &router;
         }
-        n = std::clamp(n, spec.min, spec.max > 0 ? std::min(spec.max, experts) : experts);
-        double sum = 0;
-        for (int i = 0; i < n; ++i) sum += s[scratch.order[i]];
-        const double divisor =
-            spec.weight == Weighting::renorm ? std::max<double>(sum, spec.renorm_floor) : 1.0;
-        for (int i = 0; i < n; ++i) {
-            table.experts.push_back(scratch.order[i]);
-            table.weights.push_back(static_cast<float>(s[scratch.order[i]] / divisor * spec.scale));
-        }
-        table.offsets.push_back(table.activations());
+        route_token(logits, t, router, parameters, context, scratch, table);
     }
 }
 

@@ -44,6 +44,9 @@ struct ResolvedRouter {
     std::vector<int> ban;  ///< experts of this layer
     std::vector<int> force;
     bool shared = true;
+    /// The current p of `mean` (its MeanController::p(), set before each call) and of `top_p` (the
+    /// policy's value).
+    double p = 0.4;
 };
 
 /// Fills the policy's choices into `spec` for `layer` of `layers`. Throws Error when they cannot
