@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,11 +15,14 @@ namespace muster {
 
 /// A safetensors file (F32, F16, BF16, I32; others are refused by name), memory-mapped and checked:
 /// header length, JSON depth, dtype, shape (overflow), offsets (inside the file, no overlap, no
-/// holes). Untrusted input: any damage throws Error. Views live as long as the object.
+/// holes). Untrusted input: any damage throws Error. Views live as long as the object; they are
+/// aligned to their element (the format does not promise it: a tensor that is not is copied).
+/// Safe to read from several threads.
 /// Specification: github.com/huggingface/safetensors (README, "Format").
 class SafetensorsFile {
   public:
     explicit SafetensorsFile(const std::filesystem::path& path);
+    /// Parses bytes the caller keeps alive; `name` stands in messages.
     SafetensorsFile(std::span<const std::byte> bytes, std::string name);
 
     const std::string& name() const noexcept { return name_; }
@@ -38,15 +42,18 @@ class SafetensorsFile {
     std::string name_;
     std::map<std::string, TensorView, std::less<>> tensors_;
     std::map<std::string, std::string, std::less<>> metadata_;
+    std::vector<std::vector<std::byte>> realigned_;  ///< copies of tensors that lie misaligned
 };
 
-/// Tensors to be written, in this order; views must stay alive for the call.
+/// A tensor to be written; its bytes must stay alive for the call.
 struct NamedTensor {
     std::string name;
     TensorView view;
 };
 
-/// Writes a safetensors file atomically. Throws Error when it cannot be written.
+/// Writes a safetensors file atomically, tensors in this order but four-byte formats before
+/// two-byte ones, so that each is aligned. Throws Error when it cannot be written, when two tensors
+/// have one name, and for a format or shape that safetensors cannot hold (q8_0).
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/checkpoint/validate.h"
+
+#include <cstring>
+
+namespace muster {
+namespace {
+
+/// NaN and infinities are the values whose exponent bits are all ones. `one` has the lowest bit of
+/// the exponent set in every lane of a word: added to the exponent alone it carries into the sign's
+/// place exactly when the exponent is all ones, and never out of the lane.
+struct Lanes {
+    uint64_t exponent;
+    uint64_t one;
+    uint64_t sign;
+
+    constexpr uint64_t bad(uint64_t word) const noexcept {
+        return ((word & exponent) + one) & sign;
+    }
+};
+constexpr Lanes kF32{0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000};
+constexpr Lanes kF16{0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000};
+constexpr Lanes kBf16{0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000};
+
+uint64_t load(const std::byte* p, size_t bytes = sizeof(uint64_t)) noexcept {
+    uint64_t word = 0;
+    std::memcpy(&word, p, bytes);
+    return word;
+}
+
+bool any_bad(const std::byte* p, size_t bytes, Lanes lanes) noexcept {
+    constexpr size_t kWord = sizeof(uint64_t);
+    constexpr size_t kBlock = 512 * kWord;  // a constant count lets compilers vectorise at -O2
+    while (bytes >= kBlock) {
+        uint64_t bad = 0;
+        for (size_t i = 0; i < kBlock; i += kWord) bad |= lanes.bad(load(p + i));
+        if (bad != 0) return true;
+        p += kBlock;
+        bytes -= kBlock;
+    }
+    uint64_t bad = 0;
+    for (; bytes >= kWord; bytes -= kWord, p += kWord) bad |= lanes.bad(load(p));
+    return (bad | lanes.bad(load(p, bytes))) != 0;
+}
+
+bool any_bad_scale(const std::byte* p, int64_t blocks, int64_t block_bytes) noexcept {
+    uint64_t bad = 0;
+    for (int64_t i = 0; i < blocks; ++i) {
+        uint16_t scale = 0;
+        std::memcpy(&scale, p + i * block_bytes, sizeof(scale));
+        bad |= kF16.bad(scale);
+    }
+    return bad != 0;
+}
+
+}  // namespace
+
+bool has_non_finite(const TensorView& tensor) noexcept {
+    const int64_t bytes = tensor.bytes();
+    switch (tensor.dtype) {
+        case DType::f32:
+            return any_bad(tensor.data, static_cast<size_t>(bytes), kF32);
+        case DType::f16:
+            return any_bad(tensor.data, static_cast<size_t>(bytes), kF16);
+        case DType::bf16:
+            return any_bad(tensor.data, static_cast<size_t>(bytes), kBf16);
+        case DType::q8_0: {
+            const int64_t block = dtype_info(DType::q8_0).block_bytes;
+            return any_bad_scale(tensor.data, bytes / block, block);
+        }
+        case DType::i32:
+            return false;
+    }
+    return false;
+}
+
+}  // namespace muster
