@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "muster/core/executor.h"
+#include "muster/kernels/matmul.h"
+#include "muster/model/kv_cache.h"
+#include "muster/model/model.h"
+#include "muster/model/request_routing.h"
+#include "muster/model/trace.h"
+
+namespace muster {
+
+/// One token of a forward pass. It is appended to `cache` at the next position; the rows of one
+/// cache stand in the order of its tokens. Caches and routings outlive the call.
+struct BatchRow {
+    int32_t token = 0;
+    KvCache* cache = nullptr;
+    RequestRouting* routing = nullptr;  ///< unused under fixed routes, not null otherwise
+    bool wanted = false;  ///< keep its final hidden state, so that logits() may follow
+};
+
+/// What a pass does beside the ordinary. Nothing is owned.
+struct PassOptions {
+    TraceSink* trace = nullptr;
+    Intervention* intervention = nullptr;
+    /// [L] routes to take instead of routing: a row at position t takes entry t of its layer's
+    /// table (dense layers: ignored). Empty: route.
+    std::span<const RouteTable> fixed_routes;
+    uint64_t seed = 0;  ///< for random selection
+};
+
+/// Scratch memory and threads of forward passes over one model: allocated once for `max_rows` rows,
+/// so that passes allocate nothing in steady state. One pass at a time; not thread-safe. Model and
+/// executor outlive it.
+class ForwardContext {
+  public:
+    /// max_rows: most rows of one pass (prefill is cut into passes of this size).
+    ForwardContext(const Model& model, Executor& executor, int max_rows = 256,
+                   Compute compute = Compute::f32);
+    ~ForwardContext();
+    ForwardContext(ForwardContext&&) noexcept;
+
+    const Model& model() const noexcept;
+    Executor& executor() const noexcept;
+    int max_rows() const noexcept;
+
+    /// Runs 0 to max_rows rows through all layers. Results do not depend on the number of workers.
+    /// Throws Error, with all caches as they were before, when a token is outside the vocabulary, a
+    /// cache is full, or a router logit is not finite.
+    void forward(std::span<const BatchRow> rows, const PassOptions& options = {});
+
+    /// Logits [count, vocab] of the wanted rows first, first + 1, … of the last pass, in row order.
+    /// The view holds until the next call. Evaluate a few dozen rows at a time: memory is
+    /// count * vocab.
+    MatrixView<float> logits(int first, int count);
+    /// How many rows of the last pass were wanted.
+    int wanted() const noexcept;
+
+    /// Routed experts of row t in layer l in the last pass: [T, L] (dense layers 0).
+    std::span<const int32_t> experts_of(int row) const noexcept;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace muster

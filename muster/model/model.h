@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "muster/checkpoint/gguf.h"
+#include "muster/core/progress.h"
+#include "muster/core/tensor_view.h"
+#include "muster/experts/expert_bank.h"
+#include "muster/model/config.h"
+#include "muster/routing/router.h"
+#include "muster/tokenizer/tokenizer.h"
+
+namespace muster {
+
+/// Weights of one layer. Matrices and norms point into the mapped file.
+struct LayerWeights {
+    std::span<const float> attention_norm;     ///< [d]
+    std::span<const float> query_norm;         ///< [heads * head_dim], [head_dim] or none
+    std::span<const float> key_norm;           ///< [kv_heads * head_dim], [head_dim] or none
+    std::span<const float> feed_forward_norm;  ///< [d]
+    WeightMatrix query, key, value;            ///< [heads or kv_heads * head_dim, d]
+    WeightMatrix output;                       ///< [d, heads * head_dim]
+    WeightMatrix router;                       ///< [E, d]; empty in dense layers
+    RouterParameters router_parameters;
+    ExpertBank experts;
+    ExpertBank shared;  ///< one expert, or none
+};
+
+struct ModelWeights {
+    WeightMatrix embedding;             ///< [vocab, d]
+    std::span<const float> final_norm;  ///< [d]
+    WeightMatrix head;                  ///< [vocab, d]; the embedding when tied
+    std::vector<LayerWeights> layers;
+};
+
+struct LoadOptions {
+    /// Reads every tensor once and refuses NaN and infinite weights; without it loading is instant
+    /// and damage shows as a refused router logit.
+    bool check_values = true;
+    Progress progress;  ///< may be empty; returning false makes load() throw Error
+};
+
+/// A decoder language model in a memory-mapped GGUF file: shape, weights in place, vocabulary.
+/// Immutable; any number of threads may run forward passes with contexts of their own.
+class Model {
+  public:
+    /// Throws Error, one sentence, naming what is wrong: a damaged file, an unknown architecture
+    /// (with the list of known ones), a missing key or tensor, a shape that does not fit, NaN
+    /// weights (naming the tensor), a vocabulary of another size.
+    static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
+
+    const ModelConfig& config() const noexcept { return config_; }
+    const ModelWeights& weights() const noexcept { return weights_; }
+    const Tokenizer& tokenizer() const noexcept { return *tokenizer_; }
+    const GgufFile& file() const noexcept { return *file_; }
+    /// Of metadata, tensor names, shapes, formats and sampled content: tells models apart, so that
+    /// caches and plans of another model are refused. Not cryptographic.
+    uint64_t hash() const noexcept { return hash_; }
+
+  private:
+    Model() = default;
+
+    std::unique_ptr<GgufFile> file_;
+    std::unique_ptr<Tokenizer> tokenizer_;
+    ModelConfig config_;
+    ModelWeights weights_;
+    uint64_t hash_ = 0;
+};
+
+/// Names of the architectures that load() knows.
+std::vector<std::string_view> known_architectures();
+
+}  // namespace muster
