@@ -17,7 +17,7 @@ using LaneBits __attribute__((vector_size(16))) = int32_t;
 using Pair __attribute__((vector_size(8))) = float;
 using WidePair __attribute__((vector_size(16))) = double;
 
-inline Lanes splat(float x) noexcept { return Lanes{} + x; }
+inline Lanes splat(float x) noexcept { return Lanes{x, x, x, x}; }
 
 inline Lanes load(const float* p) noexcept {
     Lanes v;

@@ -8,56 +8,82 @@
 #include "muster/routing/scores.h"
 #include "muster/routing/selection.h"
 
+// Ranking without branches that depend on the data: a bound that at least `count` keys reach leaves
+// few survivors, and each survivor's rank is the number of keys before it. Counting all pairs beats
+// sorting up to a few hundred keys, because a mispredicted branch costs as much as dozens of pairs.
 namespace muster {
 namespace {
 
 using namespace lanes;
 
 constexpr float kOut = -std::numeric_limits<float>::infinity();
-constexpr int kInsertion = 32;  ///< longer prefixes are cheaper to sort
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+constexpr int kMostCounted = 256;
+constexpr int kMostGroups = 8;  ///< vectors of group maxima
 
-/// A short list, kept sorted while the keys pass by in order of their index, so that a later equal
-/// key never overtakes an earlier one.
-struct BestList {
-    float* keys;
-    int32_t* indices;
-    int size;
-
-    void insert(float key, int32_t index) noexcept {
-        int i = size - 1;  // the weakest falls out
-        for (; i > 0 && keys[i - 1] < key; --i) {
-            keys[i] = keys[i - 1];
-            indices[i] = indices[i - 1];
-        }
-        keys[i] = key;
-        indices[i] = index;
-    }
+/// Keys and their indices, by rising index; room for whole vectors.
+struct Survivors {
+    float keys[kMostCounted + kLanes];
+    int32_t indices[kMostCounted];
+    int count = 0;
 };
 
-void insertion_best(std::span<const float> keys, int count, int32_t* order) noexcept {
-    float top[kInsertion];
-    BestList list{top, order, 0};
-    int i = 0;
-    for (; i < count; ++i) {
-        ++list.size;
-        list.insert(keys[i], i);
+/// A key that at least 4 * groups keys reach: the least of as many groups' maxima. Keys in whole
+/// vectors beyond n / 4 * 4 do not take part.
+float reached_bound(std::span<const float> keys, int groups) noexcept {
+    Lanes best[kMostGroups];
+    const int vectors = static_cast<int>(keys.size()) / kLanes;
+    for (int g = 0; g < groups; ++g) best[g] = load(keys.data() + g * kLanes);
+    int g = 0;
+    for (int v = groups; v < vectors; ++v) {
+        const Lanes key = load(keys.data() + v * kLanes);
+        best[g] = best[g] < key ? key : best[g];
+        g = g + 1 < groups ? g + 1 : 0;
     }
-    const int n = static_cast<int>(keys.size());
-    const float* weakest = top + count - 1;
-    for (; i + kLanes <= n; i += kLanes) {
-        if (!any(load(keys.data() + i) > *weakest)) continue;
-        for (int j = i; j < i + kLanes; ++j)
-            if (keys[j] > *weakest) list.insert(keys[j], j);
-    }
-    for (; i < n; ++i)
-        if (keys[i] > *weakest) list.insert(keys[i], i);
+    Lanes least = best[0];
+    for (int i = 1; i < groups; ++i) least = best[i] < least ? best[i] : least;
+    return std::min(std::min(least[0], least[1]), std::min(least[2], least[3]));
 }
 
-}  // namespace
+/// False when there are more than kMostCounted.
+bool collect(std::span<const float> keys, float bound, Survivors& survivors) noexcept {
+    int count = 0;
+    const int n = static_cast<int>(keys.size());
+    for (int begin = 0; begin < n; begin += kMostCounted / 2) {
+        if (count > kMostCounted / 2) return false;
+        const int end = std::min(begin + kMostCounted / 2, n);
+        for (int i = begin; i < end; ++i) {
+            survivors.keys[count] = keys[i];
+            survivors.indices[count] = i;
+            count += keys[i] >= bound;
+        }
+    }
+    survivors.count = count;
+    return true;
+}
 
-void best_first(std::span<const float> keys, int count, int32_t* order) noexcept {
-    if (count <= 0) return;
-    if (count <= kInsertion) return insertion_best(keys, count, order);
+/// Writes the index of every survivor of rank below `count` to its place.
+void place_by_rank(Survivors& survivors, int count, int32_t* order) noexcept {
+    const int m = survivors.count;
+    const float* keys = survivors.keys;
+    std::fill_n(survivors.keys + m, kLanes, kOut);
+    const LaneBits lane = {0, 1, 2, 3};
+    for (int block = 0; block < m; block += kLanes) {
+        const Lanes own = load(keys + block);
+        LaneBits rank = {};  // comparisons give -1
+        for (int j = 0; j < block; ++j) rank -= splat(keys[j]) >= own;
+        for (int j = block; j < block + kLanes; ++j) {
+            const Lanes other = splat(keys[j]);
+            rank -= (other > own) | ((other == own) & (lane > j - block));
+        }
+        for (int j = block + kLanes; j < m; ++j) rank -= splat(keys[j]) > own;
+        const int own_count = std::min(kLanes, m - block);
+        for (int l = 0; l < own_count; ++l)
+            if (rank[l] < count) order[rank[l]] = survivors.indices[block + l];
+    }
+}
+
+void sort_best(std::span<const float> keys, int count, int32_t* order) noexcept {
     const auto before = [keys](int32_t a, int32_t b) {
         return keys[a] > keys[b] || (keys[a] == keys[b] && a < b);
     };
@@ -65,6 +91,23 @@ void best_first(std::span<const float> keys, int count, int32_t* order) noexcept
     std::iota(order, end, 0);
     if (order + count < end) std::nth_element(order, order + count, end, before);
     std::sort(order, order + count, before);
+}
+
+}  // namespace
+
+void best_first(std::span<const float> keys, int count, int32_t* order) noexcept {
+    if (count <= 0) return;
+    const int n = static_cast<int>(keys.size());
+    const int groups = (count + kLanes - 1) / kLanes;
+    float bound = kLowest;  // keys of experts that are out rank last anyway
+    if (groups <= kMostGroups && 4 * groups * kLanes <= 3 * n)
+        bound = std::max(bound, reached_bound(keys, groups));
+    Survivors survivors;
+    if ((bound > kLowest || n <= kMostCounted) && collect(keys, bound, survivors)) {
+        if (survivors.count < count) collect(keys, kOut, survivors);
+        if (survivors.count >= count) return place_by_rank(survivors, count, order);
+    }
+    sort_best(keys, count, order);
 }
 
 int shortest_prefix(std::span<const float> scores, std::span<const float> keys, double share,
@@ -81,7 +124,7 @@ int shortest_prefix(std::span<const float> scores, std::span<const float> keys, 
     const double wanted = share * total;
     double mass = 0;
     int taken = 0;
-    for (int ranked = std::max(low, 8);; ranked *= 4) {
+    for (int ranked = std::max(low, 8);; ranked *= 8) {
         ranked = std::min(ranked, high);
         best_first(keys, ranked, order);
         while (taken < ranked) {
