@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
+#include "muster/core/random.h"
+#include "muster/core/thread_team.h"
+#include "muster/train/vocabulary.h"
+
+namespace muster::train {
+namespace fs = std::filesystem;
+namespace {
+
+double seconds_now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+/// Whether document `index` is held out, when no test files are given: the same documents in every
+/// run.
+bool held_out(int64_t index, double share) {
+    return static_cast<double>(mix64(static_cast<uint64_t>(index)) >> 11) * 0x1p-53 < share;
+}
+
+}  // namespace
+
+Trainer::Trainer(TrainConfig config, bool resume, TrainCallbacks callbacks)
+    : config_(std::move(config)), callbacks_(std::move(callbacks)) {
+    config_.check();
+    const fs::path& directory = config_.output.directory;
+    const auto checkpoint = latest_checkpoint(directory);
+    if (checkpoint && !resume) {
+        throw Error(
+            directory.string(),
+            "already holds checkpoints; go on with --resume or choose another output.directory");
+    }
+    if (!checkpoint && resume)
+        throw Error(directory.string(), "holds no checkpoint to resume from");
+    std::error_code error;
+    fs::create_directories(directory, error);
+    if (error) throw Error(directory.string(), fmt::format("cannot create: {}", error.message()));
+
+    at::set_num_threads(config_.training.threads > 0 ? config_.training.threads : available_cpus());
+    at::manual_seed(config_.training.seed);
+    load_documents();
+    LanguageModelOptions options;
+    options.config = config_.model;
+    options.losses = config_.losses;
+    options.compute = config_.training.dtype;
+    options.seed = config_.training.seed;
+    model_ = LanguageModel(options);
+    const auto& t = config_.training;
+    std::vector<std::pair<std::string, at::Tensor>> parameters;
+    for (const auto& item : model_->named_parameters())
+        parameters.emplace_back(item.key(), item.value());
+    optimizer_ = std::make_unique<AdamW>(std::move(parameters),
+                                         AdamW::Settings{t.beta1, t.beta2, t.eps, t.weight_decay});
+    start_controller();
+    if (checkpoint) {
+        torch::NoGradGuard no_grad;
+        load_checkpoint(*checkpoint, *model_, *optimizer_, state_);
+        last_checkpoint_ = *checkpoint;
+        if (controller_) controller_->restore(state_.controller[0], state_.controller[1]);
+    }
+    state_.config = to_toml(config_);
+    write_file(directory / "config.toml", state_.config);
+    metrics_ = std::make_unique<Metrics>(directory, checkpoint ? state_.step : -1);
+}
+
+fs::path Trainer::make_tokenizer(const fs::path& target) {
+    if (!config_.data.tokenizer.empty()) {
+        write_file(target, read_file(config_.data.tokenizer));
+    } else if (!fs::exists(target)) {
+        if (callbacks_.progress) callbacks_.progress("training the vocabulary", 0, 0);
+        std::vector<std::string> texts;
+        for_each_document(config_.data.train,
+                          [&](Document&& d) { texts.push_back(std::move(d.text)); });
+        const std::vector<std::string_view> views(texts.begin(), texts.end());
+        VocabularyOptions options;
+        options.vocab_size = config_.data.vocabulary_size;
+        options.sample_bytes = config_.data.vocabulary_sample;
+        options.seed = config_.training.seed;
+        write_file(target, train_sentencepiece(views, options));
+    }
+    return target;
+}
+
+void Trainer::load_documents() {
+    const fs::path& directory = config_.output.directory;
+    const fs::path path = make_tokenizer(directory / "tokenizer.model");
+    const Tokenizer tokenizer = Tokenizer::from_sentencepiece(read_file(path));
+    if (tokenizer.vocab_size() != config_.data.vocabulary_size) {
+        throw Error(path.string(),
+                    fmt::format("has {} tokens, expected data.vocabulary_size = {}",
+                                tokenizer.vocab_size(), config_.data.vocabulary_size));
+    }
+    const double share = config_.data.test.empty() ? config_.data.held_out : 0;
+    const auto load = [&](const char* name, const std::vector<fs::path>& files, bool test) {
+        const fs::path tokens = directory / name;
+        if (!fs::exists(tokens)) {
+            TokenFileSource source{files, nullptr};
+            if (share > 0) source.keep = [=](int64_t i) { return held_out(i, share) == test; };
+            write_token_file(tokens, source, tokenizer, callbacks_.progress);
+        }
+        return std::make_unique<TokenFile>(tokens, tokenizer.vocab_size());
+    };
+    train_ = load("train.tokens", config_.data.train, false);
+    test_ = load("test.tokens", config_.data.test.empty() ? config_.data.train : config_.data.test,
+                 true);
+    sampler_ = std::make_unique<WindowSampler>(train_->tokens(), config_.model.context,
+                                               config_.training.seed);
+}
+
+void Trainer::for_moe_layers(const std::function<void(MoEImpl&)>& f) const {
+    for (Block block : model_->blocks()) {
+        if (block->moe->router.defined()) f(*block->moe);
+    }
+}
+
+void Trainer::start_controller() {
+    if (config_.model.policy.selection != Selection::mean) return;
+    MeanController::Settings settings;
+    double sum = 0;
+    int layers = 0;
+    for_moe_layers([&](MoEImpl& moe) {
+        sum += moe.resolved().spec.value;
+        settings.num_experts = moe.options().router.num_experts;
+        ++layers;
+    });
+    settings.target = sum / std::max(1, layers);
+    controller_.emplace(settings);
+}
+
+void Trainer::control_mean() {
+    if (!controller_) return;
+    double sum = 0;
+    int layers = 0;
+    for_moe_layers([&](MoEImpl& moe) {
+        sum += static_cast<double>(moe.routes().activations()) / std::max(1, moe.routes().tokens());
+        ++layers;
+    });
+    controller_->update(sum / std::max(1, layers));
+    state_.controller = {controller_->p(), controller_->integral_state()};
+}
+
+at::Tensor Trainer::next_batch() {
+    const int64_t sequences = config_.sequences_per_micro_batch(),
+                  length = config_.model.context + 1;
+    at::Tensor ids = at::empty({sequences, length}, at::kLong);
+    int64_t* out = ids.data_ptr<int64_t>();
+    for (int64_t s = 0; s < sequences; ++s) {
+        for (const uint16_t token : sampler_->window(state_.window++)) *out++ = token;
+    }
+    return ids;
+}
+
+Trainer::Losses Trainer::train_step() {
+    const int parts = config_.training.accumulate;
+    Losses sum;
+    for (int part = 0; part < parts; ++part) {
+        if (controller_) for_moe_layers([&](MoEImpl& moe) { moe.resolved().p = controller_->p(); });
+        const at::Tensor ids = next_batch();
+        const int64_t length = config_.model.context;
+        const at::Tensor logits = model_->forward(ids.narrow(1, 0, length).contiguous());
+        const at::Tensor loss =
+            at::cross_entropy_loss(logits, ids.narrow(1, 1, length).reshape({-1}));
+        const at::Tensor auxiliary = model_->auxiliary_loss();
+        sum.loss += loss.item<double>() / parts;
+        sum.auxiliary += auxiliary.item<double>() / parts;
+        ((loss + auxiliary) / static_cast<double>(parts)).backward();
+        control_mean();
+    }
+    last_norm_ = optimizer_->gradient_norm();
+    check_finite(sum.loss + sum.auxiliary, last_norm_);
+    const double clip = config_.training.clip;
+    const double scale = clip > 0 && last_norm_ > clip ? clip / last_norm_ : 1.0;
+    optimizer_->step(learning_rate(config_, state_.step), scale);
+    ++state_.step;
+    state_.tokens += config_.training.batch_tokens;
+    return sum;
+}
+
+void Trainer::check_finite(double loss, double norm) const {
+    if (std::isfinite(loss) && std::isfinite(norm)) return;
+    const std::string kept =
+        last_checkpoint_.empty()
+            ? "no checkpoint was written yet"
+            : fmt::format("the last good checkpoint is {}", last_checkpoint_.string());
+    throw Error("train", fmt::format("step {}: the loss is {} and the gradient's norm {}, expected "
+                                     "finite numbers; {}; try a lower "
+                                     "training.lr or a longer training.warmup",
+                                     state_.step + 1, loss, norm, kept));
+}
+
+TrainReport Trainer::make_report(const Losses& mean, double tokens_per_second) const {
+    TrainReport r;
+    r.step = state_.step;
+    r.steps = config_.steps();
+    r.loss = mean.loss;
+    r.auxiliary = mean.auxiliary;
+    r.gradient_norm = last_norm_;
+    r.lr = learning_rate(config_, state_.step - 1);
+    r.tokens_per_second = tokens_per_second;
+    r.seconds_left =
+        static_cast<double>((r.steps - r.step) * config_.training.batch_tokens) / tokens_per_second;
+    for_moe_layers([&](MoEImpl& moe) {
+        r.layer_experts.push_back(moe.statistics().experts_per_token());
+        r.experts_per_token += r.layer_experts.back();
+        r.max_over_mean += moe.statistics().max_over_mean();
+    });
+    const auto layers = static_cast<double>(std::max<size_t>(1, r.layer_experts.size()));
+    r.experts_per_token /= layers;
+    r.max_over_mean /= layers;
+    return r;
+}
+
+void Trainer::publish(const TrainReport& r) {
+    std::map<std::string, double> values{{"loss", r.loss},
+                                         {"auxiliary", r.auxiliary},
+                                         {"gradient_norm", r.gradient_norm},
+                                         {"lr", r.lr},
+                                         {"tokens_per_second", r.tokens_per_second},
+                                         {"experts_per_token", r.experts_per_token},
+                                         {"max_over_mean", r.max_over_mean},
+                                         {"tokens", static_cast<double>(state_.tokens)}};
+    for (size_t l = 0; l < r.layer_experts.size(); ++l)
+        values[fmt::format("experts_layer_{}", l)] = r.layer_experts[l];
+    metrics_->write("train", r.step, values);
+    if (callbacks_.report) callbacks_.report(r);
+}
+
+void Trainer::publish(const EvalResult& result) {
+    std::map<std::string, double> values{{"loss", result.loss},
+                                         {"perplexity", std::exp(result.loss)},
+                                         {"experts_per_token", result.experts_per_token}};
+    for (const auto& [domain, loss] : result.domains) values["loss_" + domain] = loss;
+    metrics_->write("eval", state_.step, values);
+    if (callbacks_.evaluated) callbacks_.evaluated(state_.step, result);
+}
+
+void Trainer::save() {
+    last_checkpoint_ =
+        save_checkpoint(config_.output.directory, *model_, *optimizer_, state_,
+                        config_.output.directory / "tokenizer.model", config_.output.keep);
+    if (callbacks_.saved) callbacks_.saved(last_checkpoint_);
+}
+
+TrainEnd Trainer::run(const std::atomic<bool>& stop) {
+    const int64_t steps = config_.steps();
+    const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
+    const double spent_before = state_.seconds, begin = seconds_now();
+    Losses sum;
+    double since = begin;
+    int64_t counted = 0;
+    model_->train();
+    while (state_.step < steps && !stop) {
+        if (counted == 0) for_moe_layers([](MoEImpl& moe) { moe.reset_statistics(); });
+        const Losses losses = train_step();
+        sum.loss += losses.loss;
+        sum.auxiliary += losses.auxiliary;
+        ++counted;
+        state_.seconds = spent_before + seconds_now() - begin;
+        if (due(config_.output.log_every) || state_.step == steps) {
+            const auto n = static_cast<double>(counted);
+            const double now = seconds_now();
+            publish(make_report(
+                {sum.loss / n, sum.auxiliary / n},
+                n * static_cast<double>(config_.training.batch_tokens) / (now - since)));
+            sum = {};
+            counted = 0;
+            since = now;
+        }
+        if (due(config_.output.checkpoint_every) && state_.step < steps) save();
+        if (due(config_.output.eval_every) && state_.step < steps) {
+            const double before = seconds_now();
+            publish(evaluate());
+            since += seconds_now() - before;
+        }
+    }
+    if (state_.step == steps) publish(evaluate());
+    save();
+    return state_.step == steps ? TrainEnd::finished : TrainEnd::interrupted;
+}
+
+EvalResult Trainer::evaluate() {
+    torch::NoGradGuard no_grad;
+    const int64_t length = config_.model.context;
+    struct Sum {
+        double loss = 0;
+        int64_t tokens = 0;
+    };
+    std::map<std::string, Sum> sums;
+    // Statistics of training steps are kept aside: evaluation routes other text.
+    std::vector<LoadStatistics> kept;
+    for_moe_layers([&](MoEImpl& moe) { kept.push_back(moe.statistics()), moe.reset_statistics(); });
+    const int32_t eos = test_->document(0).back();
+    std::map<std::string, std::vector<int64_t>> streams;
+    for (int i = 0; i < test_->documents(); ++i) {
+        std::vector<int64_t>& stream =
+            streams[test_->domains()[static_cast<size_t>(test_->domain_of(i))]];
+        if (static_cast<int64_t>(stream.size()) > config_.output.eval_tokens) continue;
+        if (stream.empty()) stream.push_back(eos);
+        const auto tokens = test_->document(i);
+        stream.insert(stream.end(), tokens.begin(), tokens.end());
+    }
+    for (auto& [domain, stream] : streams) {
+        stream.resize(
+            std::min<size_t>(stream.size(), static_cast<size_t>(config_.output.eval_tokens) + 1));
+        const int64_t whole = static_cast<int64_t>(stream.size()) - 1;
+        const int64_t rows = std::max<int64_t>(1, config_.sequences_per_micro_batch());
+        for (int64_t at = 0; at < whole;) {
+            const int64_t sequences = std::min(rows, (whole - at) / length);
+            const int64_t n =
+                sequences > 0 ? sequences * length : whole - at;  // the rest is one short sequence
+            const at::Tensor ids = at::tensor(
+                at::ArrayRef<int64_t>(stream.data() + at, static_cast<size_t>(n + 1)), at::kLong);
+            const at::Tensor logits =
+                model_->forward(ids.narrow(0, 0, n).view({std::max<int64_t>(1, sequences), -1}));
+            sums[domain].loss +=
+                at::cross_entropy_loss(logits, ids.narrow(0, 1, n), {}, at::Reduction::Sum)
+                    .item<double>();
+            sums[domain].tokens += n;
+            at += n;
+        }
+    }
+    EvalResult result;
+    for (const auto& [domain, sum] : sums) {
+        result.domains[domain] = sum.loss / static_cast<double>(sum.tokens);
+        result.loss += sum.loss;
+        result.tokens += sum.tokens;
+    }
+    result.loss /= static_cast<double>(result.tokens);
+    int layers = 0;
+    for_moe_layers([&](MoEImpl& moe) {
+        result.experts_per_token += moe.statistics().experts_per_token();
+        moe.restore_statistics(kept[static_cast<size_t>(layers++)]);
+    });
+    result.experts_per_token /= std::max(1, layers);
+    return result;
+}
+
+}  // namespace muster::train
