@@ -11,11 +11,26 @@
 
 namespace muster {
 
+/// A piece of work of one phase: columns [first, last) of the output of some rows of one expert.
+struct MoeTask {
+    int expert = 0;
+    int kind = 0;  ///< meaning differs by phase
+    int64_t first = 0, last = 0;
+    int row_first = 0, row_last = 0;  ///< rows of the dispatch plan
+};
+
 /// Scratch memory of moe_forward and moe_backward, grown on demand and reused. One per caller.
 struct MoeWorkspace {
     DispatchPlan plan;
-    std::vector<Buffer<float>> buffers;
-    Buffer<std::byte> bytes;
+    std::vector<MoeTask> tasks;
+    std::vector<int64_t> offsets;          ///< where rows begin in the buffers below
+    Buffer<const float*> x_rows, dy_rows;  ///< [A] operands of the products, by row of the plan
+    Buffer<const float*> hidden_rows, gate_rows, up_rows;
+    Buffer<float> x, dy;               ///< operands rounded or moved, by token
+    Buffer<float> hidden, dgate, dup;  ///< by row of the plan
+    Buffer<float> rows;                ///< [A, d] results before the combine
+    Buffer<float> dots;                ///< partial sums of the weights' gradients
+    Buffer<float> scratch;             ///< per worker: panels and tiles
 };
 
 /// What forward keeps for backward. Row r of the dispatch plan owns `width(expert of r)`

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/cpu/isa.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <string>
+
+#include "muster/core/error.h"
+
+namespace muster {
+namespace {
+
+constexpr std::array<std::string_view, 3> kNames{"generic", "avx2", "avx512"};
+
+std::vector<Isa> detect() {
+    std::vector<Isa> found{Isa::generic};
+#if MUSTER_X86
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
+    const bool avx512 =
+        avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+    if (avx2) found.push_back(Isa::avx2);
+    if (avx512) found.push_back(Isa::avx512);
+#endif
+    return found;
+}
+
+// The one piece of process-wide state: which of several equivalent kernels runs.
+std::atomic<Isa>& current() noexcept {
+    static std::atomic<Isa> isa{available_isas().back()};
+    return isa;
+}
+
+}  // namespace
+
+std::string_view isa_name(Isa isa) noexcept { return kNames[static_cast<size_t>(isa)]; }
+
+const std::vector<Isa>& available_isas() {
+    static const std::vector<Isa> isas = detect();
+    return isas;
+}
+
+Isa current_isa() noexcept { return current().load(std::memory_order_relaxed); }
+
+void set_isa(Isa isa) {
+    const std::vector<Isa>& isas = available_isas();
+    if (std::find(isas.begin(), isas.end(), isa) == isas.end()) {
+        throw Error("isa", "this CPU (or build) cannot execute " + std::string(isa_name(isa)) +
+                               ", its strongest set is " + std::string(isa_name(isas.back())));
+    }
+    current().store(isa, std::memory_order_relaxed);
+}
+
+Isa parse_isa(std::string_view name) {
+    for (size_t i = 0; i < kNames.size(); ++i) {
+        if (kNames[i] == name) return static_cast<Isa>(i);
+    }
+    throw Error("isa", "unknown instruction set '" + std::string(name) +
+                           "', expected generic, avx2 or avx512");
+}
+
+}  // namespace muster

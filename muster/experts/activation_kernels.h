@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "muster/cpu/isa.h"
+#include "muster/experts/expert_bank.h"
+
+namespace muster {
+
+/// Part of one row of an expert's hidden layer: n neighbouring values.
+struct HiddenRow {
+    const float* gate = nullptr;  ///< pre-activations; null: plain expert, act(up)
+    const float* up = nullptr;
+    float* hidden = nullptr;  ///< out: act(gate) * up, or act(up)
+    int64_t n = 0;
+};
+
+/// The same for the gradients. `dhidden` is the gradient of hidden before the combine weight.
+struct HiddenGradientRow {
+    const float* gate = nullptr;
+    const float* up = nullptr;
+    const float* dhidden = nullptr;
+    float weight = 0;
+    float* dgate = nullptr;   ///< out, gated only: gradient of the gate's pre-activation
+    float* dup = nullptr;     ///< out
+    float* hidden = nullptr;  ///< out: weight * hidden
+    int64_t n = 0;
+};
+
+/// One instruction set's activations, indexed by Activation. Accuracy of the fast ones: relative
+/// error of a few f32 roundings for act (see activation_impl.h), and for its derivative an error of
+/// a few roundings of 1.
+struct ActivationKernels {
+    void (*forward[3])(const HiddenRow& row) noexcept;
+    /// Returns the sum of hidden * dhidden, hidden unweighted.
+    float (*backward[3])(const HiddenGradientRow& row) noexcept;
+};
+
+const ActivationKernels& activation_kernels(Isa isa) noexcept;
+
+}  // namespace muster

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tile kernel written once over Vec; included only by gemm_<isa>.cpp after its vec_<isa>.h.
+// Everything has internal linkage.
+#pragma once
+
+#include "muster/kernels/gemm.h"
+
+namespace muster {
+namespace {
+
+constexpr int kNr = 2 * Vec::kLanes;
+
+struct MultiplyF32 {
+    static Vec::F apply(Vec::F a, Vec::F b, Vec::F c) noexcept { return Vec::fma(a, b, c); }
+};
+
+// 2 * kM accumulators, two vectors of B and one of A have to fit into the registers.
+template <typename Multiply, int kM, bool kByCols>
+void tile(const GemmTile& t) noexcept {
+    using F = Vec::F;
+    F acc[kM][2];
+    const float* a[kM];
+    for (int i = 0; i < kM; ++i) {
+        acc[i][0] = acc[i][1] = Vec::zero();
+        a[i] = kByCols ? nullptr : t.a[i] + t.a_offset;
+    }
+    const float* b = t.b;
+    const int64_t ldb = t.ldb;
+    for (int64_t k = 0; k < t.k; ++k, b += ldb) {
+        const F b0 = Vec::load(b);
+        const F b1 = Vec::load(b + Vec::kLanes);
+        const float* column = kByCols ? t.a[k] + t.a_offset : nullptr;
+#pragma GCC unroll 16
+        for (int i = 0; i < kM; ++i) {
+            const F x = Vec::broadcast(kByCols ? column + i : a[i] + k);
+            acc[i][0] = Multiply::apply(x, b0, acc[i][0]);
+            acc[i][1] = Multiply::apply(x, b1, acc[i][1]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kM; ++i) {
+        float* c = t.c + i * t.ldc;
+        F c0 = acc[i][0], c1 = acc[i][1];
+        if (t.accumulate) {
+            c0 = Vec::add(Vec::load(c), c0);
+            c1 = Vec::add(Vec::load(c + Vec::kLanes), c1);
+        }
+        Vec::store(c, c0);
+        Vec::store(c + Vec::kLanes, c1);
+    }
+}
+
+template <typename Multiply, int kM = 1, int kMost>
+constexpr void fill_tiles(GemmKernels& kernels, Compute compute) {
+    const int c = static_cast<int>(compute);
+    kernels.by_rows[c][kM - 1] = tile<Multiply, kM, false>;
+    kernels.by_cols[c][kM - 1] = tile<Multiply, kM, true>;
+    if constexpr (kM < kMost) fill_tiles<Multiply, kM + 1, kMost>(kernels, compute);
+}
+
+void transpose_rows(const float* const* rows, int count, int64_t k, float* panel) noexcept {
+    constexpr int kL = Vec::kLanes;
+    for (int64_t k0 = 0; k0 < k; k0 += kL) {
+        const int64_t depth = k - k0 < kL ? k - k0 : kL;
+        for (int half = 0; half < 2; ++half) {
+            Vec::F r[kL];
+            for (int i = 0; i < kL; ++i) {
+                const int row = half * kL + i;
+                r[i] = row < count ? Vec::load_part(rows[row] + k0, depth) : Vec::zero();
+            }
+            Vec::transpose(r);
+            float* out = panel + k0 * kNr + half * kL;
+            for (int i = 0; i < depth; ++i) Vec::store(out + i * kNr, r[i]);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace muster
