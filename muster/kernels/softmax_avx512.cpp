@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// clang-format off: the vectors come first, and g++ 12 takes their undefined operands for mistakes
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include "muster/cpu/vec_avx512.h"
+#include "muster/kernels/softmax_impl.h"
+// clang-format on
+
+namespace muster {
+
+const SoftmaxKernels& softmax_kernels_avx512() noexcept { return kKernels; }
+
+}  // namespace muster
