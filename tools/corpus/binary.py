@@ -77,7 +77,7 @@ class _Xdr:
         return result
 
     def _altrep(self) -> object:
-        """Wrapped vectors hold the real vector first; compact sequences are (length, start, step)."""
+        """Wrapped vectors hold the real one first; compact sequences are length, start, step."""
         info, state = self.item(), self.item()
         self.item()
         name = next(iter(info.values())) if isinstance(info, dict) else ""

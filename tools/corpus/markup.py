@@ -22,6 +22,7 @@ _UNDERLINE = re.compile(r"([=\-~^\"'`#*+.:_<>])\1{2,}\s*$")
 _RST_BULLET = re.compile(r"(?:[-*+•]|\(?(?:\d{1,3}|[a-zA-Z]|#)[.)])(\s+)\S")
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]*)`")
 _LINK = re.compile(r"`([^`<]*?)\s*<[^`>]*>`_{0,2}")
+_TABLE = re.compile(r"={2,}(\s+={2,})+\s*$|\+[-=+]{3,}|\|\s.*\|$")
 _FIELD = re.compile(r":[\w /.*-]+:(\s|$)")
 
 
@@ -39,7 +40,7 @@ def rst_inline(text: str) -> str:
     """The text of a paragraph without roles, links, emphasis, footnote marks and targets."""
     text = _ROLE.sub(_role_text, text)
     text = _LINK.sub(r"\1", text)
-    text = re.sub(r"\s*<(?:https?|ftp)://[^>\s]+>", "", text)
+    text = re.sub(r"\s*<(?:(?:https?|ftp)://[^>\s]+|[^<>@\s]+@[^<>@\s]+)>", "", text)
     text = re.sub(r"``(.+?)``", r"\1", text)
     text = re.sub(r"_?`([^`]+)`_{0,2}", r"\1", text)
     text = re.sub(r"\s*\[(?:#\w*|\d+|\*)\]_", "", text)
@@ -107,8 +108,7 @@ class _Rst:
             self._add_body(body)
         else:  # an object description, a glossary or something unknown: keep the body
             if argument and any(line.strip() for line in body):
-                signature = " ".join([argument])
-                self.blocks.append(Block("head", rst_inline(signature.rstrip("\\").strip())))
+                self.blocks.append(Block("head", rst_inline(argument.rstrip("\\").strip())))
             while body and not body[0].strip():
                 body.pop(0)
             self._add_body(body)
@@ -165,7 +165,7 @@ class _Rst:
                 self._at += 1
             elif _indent(line) > 0:
                 self._add_body(self._body(0))
-            elif re.match(r"={2,}(\s+={2,})+\s*$", line) or re.match(r"\+[-=+]{3,}|\|\s.*\|$", line):
+            elif _TABLE.match(line):
                 self._table()
             elif line.startswith("..") and (len(line) == 2 or line[2] in " _") or line == "__":
                 self._explicit(line)
@@ -291,7 +291,7 @@ def pod_blocks(source: str) -> list[Block]:
 
 _OSIS_NOTE = re.compile(r"<note\b.*?</note>|<table>.*?</table>|<rdg\b.*?</rdg>", re.S)
 _OSIS_BREAK = re.compile(
-    r"<(?:div|lg|p)\b[^>]*\b(?:[se]ID=)?[^>]*type=\"(?:x-p|paragraph|section)\"[^>]*/?>|</?p>|<lb\b[^>]*>")
+    r"<(?:div|lg|p)\b[^>]*type=\"(?:x-p|paragraph|section)\"[^>]*>|</?p>|<lb\b[^>]*>")
 
 
 def osis_text(markup: str) -> str:

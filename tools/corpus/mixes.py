@@ -40,12 +40,15 @@ class Source:
 
 
 MB = 1_000_000
-_LINUX = (r".*/Documentation/(?!translations/|ABI/|userspace-api/media/|hwmon/|arm/|fb/|w1/|features/)"
+_LINUX = (r".*/Documentation/(?!translations/|ABI/|userspace-api/media/|hwmon/|arm/|fb/|w1/|"
+          r"features/|i2c/busses/)"
           r".+\.rst\.gz")
 _GO = (r"usr/share/go-1\.19/src/(?!cmd/|vendor/|.*(?:testdata|/internal/fuzz/)|syscall/z)"
        r".*(?<!_test)\.go")
-_RUST = r"usr/src/rustc-[\d.]+/library/(?:std|core|alloc|proc_macro)/src/(?!.*/(?:tests|benches)[/.]).*\.rs"
-_PYTHON = r"usr/lib/python3\.11/(?!.*(?:/test/|/tests/|lib2to3/|_sysconfigdata|pydoc_data/|encodings/)).*\.py"
+_RUST = (r"usr/src/rustc-[\d.]+/library/(?:std|core|alloc|proc_macro)/src/"
+         r"(?!.*/(?:tests|benches)[/.]).*\.rs")
+_PYTHON = (r"usr/lib/python3\.11/"
+           r"(?!.*(?:/test/|/tests/|lib2to3/|_sysconfigdata|pydoc_data/|encodings/)).*\.py")
 _FORTUNES = (r"usr/share/games/fortunes/(?!ascii-art|translate-me|ethnic|men-women|drugs|zippy|"
              r"songs-poems|riddles|knghtbrd|debian|linux$|perl|art$|kids|love)[a-z]+")
 
@@ -59,7 +62,8 @@ _WORDNET = Source("definitions", WORDNET, r"package/dict/data\.(?:noun|verb|adj|
 def _religion(tdavid_cap: float) -> list[Source]:
     module = r"usr/share/sword/modules/.*\.[bc]z[svz]"
     return [
-        Source("religion", _deb("sword-text-web", "public domain"), module, prose.sword, overlap=0.8),
+        Source("religion", _deb("sword-text-web", "public domain"), module, prose.sword,
+               overlap=0.35),
         Source("religion", _deb("sword-comm-mhcc", "public domain"), module, prose.sword),
         Source("religion", _deb("sword-comm-tdavid", "public domain"), module, prose.sword,
                tdavid_cap),
@@ -73,8 +77,8 @@ def _common() -> list[Source]:
                r".*/janeaustenr/data/Rdata\.rd[bx]", prose.austen),
         Source("biology", _deb("r-bioc-go.db", "Artistic-2.0"), r".*/GO\.sqlite",
                reference.ontology, 7.4 * MB, overlap=0.9),
-        Source("mathematics", _deb("metamath-databases", "CC0-1.0"), r".*/databases/(?:set|iset|nf|ql|hol)\.mm",
-               reference.metamath, overlap=0.8),
+        Source("mathematics", _deb("metamath-databases", "CC0-1.0"),
+               r".*/databases/(?:set|iset|nf|ql|hol)\.mm", reference.metamath, overlap=0.8),
         Source("computing", _deb("dict-foldoc", "GFDL-1.1+"), r".*/foldoc\.dict\.dz",
                reference.foldoc),
         Source("computing", _deb("jargon-text", "public domain"), r".*/jargon\.txt\.gz",
@@ -93,13 +97,16 @@ def _code(cap: float) -> list[Source]:
 def _manuals(python: float, perl: float, postgres: float, linux: float) -> list[Source]:
     return [
         Source("manuals", _deb("python3.11-doc", "PSF-2.0"),
-               r".*/_sources/(?!whatsnew/changelog).+\.rst\.txt", reference.rst_manual, python * MB),
+               r".*/_sources/(?!whatsnew/changelog).+\.rst\.txt", reference.rst_manual,
+               python * MB),
         Source("manuals", _deb("perl-doc", "Artistic or GPL-1+"),
-               r".*/(?!perl5\d*delta|perl(?:cn|jp|ko|tw|toc)\b)[^/]*\.pod", reference.pod_manual, perl * MB),
+               r".*/(?!perl5\d*delta|perl(?:cn|jp|ko|tw|toc)\b)[^/]*\.pod", reference.pod_manual,
+               perl * MB),
         Source("manuals", _deb("postgresql-doc-15", "PostgreSQL"),
-               r".*/html/(?!bookindex|biblio|release|acronyms|legalnotice|index|features).*\.html", reference.html_manual,
-               postgres * MB),
-        Source("manuals", _deb("linux-doc-6.1", "GPL-2.0"), _LINUX, reference.rst_manual, linux * MB),
+               r".*/html/(?!bookindex|biblio|release|acronyms|legalnotice|index|features).*\.html",
+               reference.html_manual, postgres * MB),
+        Source("manuals", _deb("linux-doc-6.1", "GPL-2.0"), _LINUX, reference.rst_manual,
+               linux * MB),
     ]
 
 
@@ -118,16 +125,17 @@ def full_mix() -> list[Source]:
     return _common() + _religion(4.5 * MB) + _code(3.4 * MB) + _manuals(4.5, 3, 2.5, 3.5) + [
         _essays(9 * MB), _gcide(6 * MB),
         Source("brown", BROWN, r"package/c[a-r]\d\d", prose.brown),
-        Source("e-mail", STDLIB, r"package/spam-assassin/data/[^/]+-\d/.*\.txt", prose.mail, 6 * MB),
+        Source("e-mail", STDLIB, r"package/spam-assassin/data/[^/]+-\d/.*\.txt", prose.mail,
+               6 * MB),
     ]
 
 
 def default_mix() -> list[Source]:
     """14 domains for a model that is given away: neither Brown nor private e-mail."""
-    return _common() + _religion(6 * MB) + _code(3.5 * MB) + _manuals(6, 4, 4, 5) + [
-        _essays(9 * MB), _gcide(8 * MB),
+    return _common() + _religion(6 * MB) + _code(3.5 * MB) + _manuals(6, 3, 4, 4.5) + [
+        _essays(8.5 * MB), _gcide(8 * MB),
         Source("games", _deb("cataclysm-dda-data", "CC-BY-SA-3.0"),
-               r".*/cataclysm-dda/json/(?!obsol|mapgen|ascii_art|npcs/TALK_TEST).*\.json",
+               r".*/cataclysm-dda/json/(?!obsol|mapgen|ascii_art|recipes|npcs/TALK_TEST).*\.json",
                prose.cataclysm),
         Source("games", _deb("endless-sky-data", "GPL-3+"), r".*/data/.*\.txt", prose.endless_sky),
         Source("quotations", _deb("fortunes", "as stated in the package"), _FORTUNES,

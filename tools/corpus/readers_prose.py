@@ -58,7 +58,8 @@ def austen(files: Files) -> Documents:
             yield f"{title}/{number}", unwrap(part)
 
 
-_FAQ_SKIP = re.compile(r"/(?:\w*links|biblio|book|contact|index|new|pdf|sec[A-J]\d*con|quotes)\.html$")
+_FAQ_SKIP = re.compile(
+    r"/(?:\w*links|biblio|book|contact|index|new|pdf|sec[A-J]\d*con|quotes)\.html$")
 
 
 def _is_contents(text: str) -> bool:
@@ -66,13 +67,18 @@ def _is_contents(text: str) -> bool:
     return text.count("?") >= 4 and len(text) < 130 * text.count("?")
 
 
+def _close_up(text: str) -> str:
+    """Ellipses without gaps, no space before a punctuation mark."""
+    return re.sub(r" ([,.;])(?!\.)", r"\1", re.sub(r"\.(?: ?\.){2,}", "...", text))
+
+
 def essays(files: Files) -> Documents:
     """The pages of a long FAQ on political theory."""
     hidden = frozenset({"book-navigation", "page-links"})
     for path, data in files.items():
         if not _FAQ_SKIP.search(path):
-            blocks = [Block(b.kind, re.sub(r" ([,.;])(?! \.)", r"\1", b.text))
-                      for b in html_blocks(decode(data), hidden) if not _is_contents(b.text)]
+            blocks = [Block(b.kind, _close_up(b.text)) for b in html_blocks(decode(data), hidden)
+                      if not _is_contents(b.text)]
             yield path.rsplit("/", 1)[-1][:-5], assemble(blocks)
 
 
@@ -87,7 +93,8 @@ def sword(files: Files) -> Documents:
         for part in re.split(r'(?=<chapter\b[^>]*osisID=[^>]*sID=)', markup):
             name = re.match(r'<chapter\b[^>]*osisID="([^"]+)"', part)
             if name:
-                yield name.group(1), re.sub(r"(?m)^--", "", normalise(osis_text(part)))
+                text = normalise(osis_text(part))
+                yield name.group(1), re.sub(r"(?m)^--|^Chapter Outline\n\n", "", text)
 
 
 def _mail_text(message: email.message.EmailMessage) -> str:
@@ -99,7 +106,8 @@ def _mail_text(message: email.message.EmailMessage) -> str:
         content = raw.decode("utf-8")
     except UnicodeDecodeError:
         content = raw.decode("cp1252", "ignore")
-    if body.get_content_subtype() == "html" or re.search(r"(?i)<(?:html|body|table|font)\b", content):
+    tags = re.search(r"(?i)<(?:html|body|table|font)\b", content)
+    if tags or body.get_content_subtype() == "html":
         return assemble(html_blocks(normalise(content)))
     lines = []
     for line in normalise(content).split("\n"):
@@ -116,7 +124,8 @@ def mail(files: Files) -> Documents:
         data = data.partition(b"\n")[2] if data.startswith(b"From ") else data
         try:
             message = email.message_from_bytes(data, policy=email.policy.default)
-            subject = re.sub(r"(?i)^(?:(?:re|fwd?):|\[[^\]]*\]|\s)+", "", str(message["subject"] or ""))
+            subject = str(message["subject"] or "")
+            subject = re.sub(r"(?i)^(?:(?:re|fwd?):|\[[^\]]*\]|\s)+", "", subject)
             body = _mail_text(message)
         except (ValueError, LookupError, AttributeError, TypeError, IndexError):
             continue  # damaged MIME: common in this collection
@@ -144,7 +153,7 @@ def quotations(files: Files) -> Documents:
         group: list[str] = []
         count = 0
         for cookie in re.split(r"(?m)^%\s*$", decode(data)):
-            cookie = re.sub(r"(?m)^([QA]):\s+", r"\1: ", cookie)
+            cookie = re.sub(r"(?m)^([QA]):\s+", r"\1: ", cookie.lstrip().removeprefix("QOTD:"))
             body, dash, author = cookie.partition("\n\t\t-- ")
             text = unwrap(body)
             if dash:
@@ -160,7 +169,7 @@ def quotations(files: Files) -> Documents:
 
 _GAME_KEYS = frozenset("description text dynamic_line offer advice success info accepted rejected "
                        "detailed_definition messages desc no yes describe failure lore "
-                       "inquire success_lie failure_lie accepted message".split())
+                       "inquire success_lie failure_lie message".split())
 
 
 def _game_strings(value: object, key: str = "") -> Iterator[str]:

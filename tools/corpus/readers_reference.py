@@ -18,7 +18,7 @@ from readers_prose import Documents, Files, decode
 from text import Block, assemble, english_share, html_blocks, normalise, squeeze, unwrap
 
 
-_GAP = "\ue000"  # stands for something removed while its sentence is judged
+_GAP = "\ua66e"  # a rare letter that stands for something removed while its sentence is judged
 
 
 def _grouped(name: str, entries: Iterable[str], size: int, joint: str = "\n") -> Documents:
@@ -63,7 +63,8 @@ def _dictd_entries(data: bytes) -> Iterable[str]:
             yield entry.strip("\n")
 
 
-_GCIDE_LETTER = {"[ae]": "æ", "[oe]": "œ", "[AE]": "Æ", "[deg]": "°", "['e]": "é", "[`e]": "è",
+_GCIDE_LETTER = {"[ae]": "æ", "[oe]": "œ", "[AE]": "Æ", "[deg]": "°", "['e]": "é",
+                 "[`e]": "è",
                  "[^e]": "ê", '["o]': "ö", '["u]': "ü", '["a]': "ä", "[,c]": "ç", "['E]": "É",
                  "[frac12]": "1/2", "[frac14]": "1/4", "[frac34]": "3/4", "[pound]": "£",
                  "[~n]": "ñ", "['a]": "á", "[`a]": "à", "[^o]": "ô", "[^a]": "â", "['i]": "í",
@@ -104,13 +105,15 @@ def _gcide_entry(entry: str) -> str:
     if found:
         part = f" ({_GCIDE_PART[found.group(1)]})"
         text = text[found.end():]
-    text = re.sub(r"^(?:(?:imp|p\. p|pl|p\. pr|vb\. n|superl|compar|sing)\.[^.;]*[.;]\s*)+", "", text)
+    text = re.sub(r"^(?:(?:imp|p\. p|pl|p\. pr|vb\. n|superl|compar|sing)\.[^.;]*[.;]\s*)+", "",
+                  text)
     text = re.sub(r"\s*[;,]?\s*-- (?=[a-z]{2})", "; ", text)
     text = re.sub(r"\s*--\s*(?=[A-Z])", " -- ", text)
     text = re.sub(r"\s*\b(?:Syn|Note): ", lambda m: f" {m.group(0).strip()} ", text)
     text = re.sub(r"\s+([,.;:])", r"\1", text)
     text = re.sub(r"([;,])(?:\s*[;,])+", r"\1", squeeze(text)).strip(" ,;")
-    if len(text) < 50 or english_share(text) < 0.12 or re.match(r"(?:See|Same as)\b[^.]{0,60}\.$", text):
+    stub = re.match(r"(?:See|Same as)\b[^.]{0,60}\.$", text)
+    if stub or len(text) < 50 or english_share(text) < 0.12:
         return ""
     return f"{word}{part}: {text}"
 
@@ -169,7 +172,7 @@ def jargon(files: Files) -> Documents:
     yield "appendices", unwrap(appendices)
 
 
-_OPENING_LIMIT = 600  # definitions that may share their first four words
+_OPENING_LIMIT = 400  # definitions that may share their first four words
 
 
 def ontology(files: Files) -> Documents:
@@ -204,7 +207,8 @@ def _metamath_comment(comment: str) -> str:
         return ""
     text = _MM_CREDIT.sub("", squeeze(html.unescape(comment)))
     text = re.sub(r"` ?([^`]*?) ?`", lambda m: _GAP if len(m.group(1)) > 14 else m.group(1), text)
-    text = " ".join(part for part in re.split(r"(?<=[.:;]) +(?=[A-Z(\"])", text) if _GAP not in part)
+    sentences = re.split(r"(?<=[.:;]) +(?=[A-Z(\"])", text)
+    text = " ".join(sentence for sentence in sentences if _GAP not in sentence)
     text = re.sub(r"(?<!\S)~ (\S+)", r"\1", text)
     text = re.sub(r"(?<![\w_])_([^_\n]+)_(?![\w_])", r"\1", text)
     text = re.sub(r"(?<=[(\[{]) ", "", re.sub(r"\s+([,.;:)\]}])", r"\1", text))
@@ -240,7 +244,7 @@ def rst_manual(files: Files) -> Documents:
         data = gzip.decompress(data) if path.endswith(".gz") else data
         text = assemble([block for block in rst_blocks(decode(data))
                          if not block.text.startswith(("Source code: ", "Documentation/"))])
-        name = re.sub(r"\.rst(?:\.txt|\.gz)?$", "", re.sub(r"^.*?(?:_sources|Documentation)/", "", path))
+        name = re.sub(r"^.*?(?:_sources|Documentation)/|\.rst(?:\.txt|\.gz)?$", "", path)
         if english_share(text) > 0.2:
             yield name, text
 
@@ -266,14 +270,18 @@ def _with_notes(blocks: Iterable[Block]) -> list[Block]:
     return result
 
 
+_SECTION = re.compile(r"^(?:Chapter |Appendix )?\w{1,3}(?:\.\d+)*\. ")
+
+
 def html_manual(files: Files) -> Documents:
     """DocBook's HTML pages as prose with modest code."""
     hidden = frozenset({"navheader", "navfooter", "toc", "synopsis", "refsynopsisdiv", "footnotes",
                         "indexterm", "table-contents", "table", "informaltable", "titlepage-nav"})
     for path, data in files.items():
-        blocks = [Block(block.kind, re.sub(r"^(?:Chapter |Appendix )?\w{1,3}(?:\.\d+)*\. ", "", block.text))
-                  if block.kind == "head" else block for block in html_blocks(decode(data), hidden)]
-        text = assemble(_with_notes(block for block in blocks if not re.fullmatch(r"\s*(?:#|\(\d\))\s*", block.text)))
+        blocks = [Block("head", _SECTION.sub("", block.text)) if block.kind == "head" else block
+                  for block in html_blocks(decode(data), hidden)
+                  if not re.fullmatch(r"\s*(?:#|\(\d\))\s*", block.text)]
+        text = assemble(_with_notes(blocks))
         if english_share(text) > 0.2:
             yield path.rsplit("/", 1)[-1][:-5], text
 
@@ -286,6 +294,10 @@ def _without_licence(text: str) -> str:
     """Drops an opening comment that states the copyright."""
     match = re.match(r"(?:#!.*\n|\s)*((?:(?://|#).*\n)+|/\*[\s\S]*?\*/\s*\n)\s*", text)
     return text[match.end():] if match and "opyright" in match.group(1) else text
+
+
+_CODE_ROOT = re.compile(
+    r"^usr/(?:share/go-[\d.]+/src|src/rustc-[\d.]+/library|lib/python[\d.]+)/")
 
 
 def code(files: Files) -> Documents:
@@ -301,5 +313,5 @@ def code(files: Files) -> Documents:
         digits = len(re.findall(r"\b0x[0-9a-fA-F]+|\b\d+", text))
         if max(map(len, lines)) > 200 or digits > len(text.split()) * 0.2:
             continue
-        name = re.sub(r"^usr/(?:share/go-[\d.]+/src|src/rustc-[\d.]+/library|lib/python[\d.]+)/", "", path)
+        name = _CODE_ROOT.sub("", path)
         yield name, _without_licence(text.replace("\r\n", "\n")).strip("\n")

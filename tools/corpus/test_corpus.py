@@ -24,8 +24,8 @@ from build_corpus import Deduplicator, Original
 from markup import osis_text, pod_blocks, pod_inline, rst_blocks, rst_inline
 from text import Block, assemble, html_blocks, normalise, split_long, unwrap
 
-WORDS = ("the ship sailed over a quiet sea and all the men on deck were glad of it when morning came "
-         "with light from the east while birds flew round").split()
+WORDS = ("the ship sailed over a quiet sea and all the men on deck were glad of it when morning "
+         "came with light from the east while birds flew round").split()
 
 
 def prose(start: int, count: int = 120) -> str:
@@ -179,8 +179,8 @@ class MarkupTest(unittest.TestCase):
     def test_pod(self):
         self.assertEqual(pod_inline("B<bold I<both>> C<< a->b >> L<the page|perlfunc/x> E<lt>X<i>"),
                          "bold both a->b the page <")
-        source = "code\n\n=head1 NAME\n\nf - g\n\n=over\n\n=item A\n\nBody.\n\n=item B\n\n=back\n\n" \
-                 "=begin html\n\n<p>\n\n=end html\n\n  x = 1\n\n=cut\n\nmore"
+        source = ("code\n\n=head1 NAME\n\nf - g\n\n=over\n\n=item A\n\nBody.\n\n=item B\n\n"
+                  "=back\n\n=begin html\n\n<p>\n\n=end html\n\n  x = 1\n\n=cut\n\nmore")
         self.assertEqual(pod_blocks(source), [
             Block("head", "Name"), Block("para", "f - g"), Block("item", "- A: Body."),
             Block("item", "- B"), Block("code", "    x = 1")])
@@ -195,18 +195,19 @@ class ReaderTest(unittest.TestCase):
     def test_wordnet(self):
         line = ('00407433 04 n 02 paper_fold 0 folding(a) 0 001 @ 00405224 n 0000 | the act of '
                 'folding; "a double fold"  \n')
-        documents = list(readers_reference.wordnet({"dict/data.noun": ("  1 head\n" + line).encode()}))
+        files = {"dict/data.noun": ("  1 head\n" + line).encode()}
+        documents = list(readers_reference.wordnet(files))
         self.assertEqual(documents, [
             ("noun/0", 'paper fold, folding (noun): the act of folding; "a double fold"')])
 
     def test_gcide(self):
-        entry = ('Davit \\Dav"it\\, n. [Cf. F. davier [x] forceps.] (Naut.)\n   A spar formerly used on '
-                 'board of the {ships}\n   as a crane; -- called also\n   the {boom}. --Totten.\n'
-                 '   [1913 Webster]\n')
+        entry = ('Davit \\Dav"it\\, n. [Cf. F. davier [x] forceps.] (Naut.)\n   A spar formerly '
+                 'used on board of the {ships}\n   as a crane; -- called also\n   the {boom}. '
+                 '--Totten.\n   [1913 Webster]\n')
         files = {"gcide.dict.dz": gzip.compress(b"00-database-info\n   x\n\n" + entry.encode())}
         self.assertEqual(list(readers_reference.gcide(files)), [
-            ("gcide/0", "Davit (noun): (Naut.) A spar formerly used on board of the ships as a crane; "
-                        "called also the boom. -- Totten.")])
+            ("gcide/0", "Davit (noun): (Naut.) A spar formerly used on board of the ships as a "
+                        "crane; called also the boom. -- Totten.")])
 
     def test_ontology(self):
         connection = sqlite3.connect(":memory:")
@@ -218,21 +219,25 @@ class ReaderTest(unittest.TestCase):
             ("go/0", "Heart process: A process carried out by the heart, an organ of the body.")])
 
     def test_metamath(self):
-        source = ("$( Show that the sum of ` A ` and the other is closed, see ~ addcl . And this ` ( A + "
-                  "B ) = ( B + A ) ` goes.  (Contributed by NM, 1-Jan-2000.) $) addcl $p |- x $= y $.")
+        source = ("$( Show that the sum of ` A ` and the other is closed, see ~ addcl . And this "
+                  "` ( A + B ) = ( B + A ) ` goes.  (Contributed by NM, 1-Jan-2000.) $) addcl $p |- "
+                  "|- x $= y $.")
         (_, text), = readers_reference.metamath({"set.mm": source.encode()})
         self.assertEqual(text, "Show that the sum of A and the other is closed, see addcl.")
 
     def test_mail(self):
-        raw = (b"From x Mon\nSubject: Re: [list] The sea\nContent-Type: text/plain\n\nOn Monday he wrote:\n"
-               b"> a quotation\nI was at the sea and it was\ngood to be there for a day.\n-- \nsigned\n")
+        raw = (b"From x Mon\nSubject: Re: [list] The sea\nContent-Type: text/plain\n\n"
+               b"On Monday he wrote:\n> a quotation\nI was at the sea and it was\n"
+               b"good to be there for a day.\n-- \nsigned\n")
         (name, text), = readers_prose.mail({"p/easy-ham-1/1.txt": raw})
-        self.assertEqual((name, text), ("easy-ham-1/1.txt", "The sea\n\nI was at the sea and it was good "
-                                                            "to be there for a day."))
+        self.assertEqual(name, "easy-ham-1/1.txt")
+        self.assertEqual(text,
+                         "The sea\n\nI was at the sea and it was good to be there for a day.")
 
     def test_code_drops_generated_files_and_licences(self):
         body = "def f(x):\n    return x\n" * 30
-        files = {"usr/lib/python3.11/a.py": ("# Copyright 2020 Me.\n# All rights.\n\n" + body).encode(),
+        notice = "# Copyright 2020 Me.\n# All rights.\n\n"
+        files = {"usr/lib/python3.11/a.py": (notice + body).encode(),
                  "usr/lib/python3.11/b.py": ("# Code generated by x.\n" + body).encode(),
                  "usr/lib/python3.11/c.py": ("t = [" + "1, 2, 3,\n" * 200 + "]").encode()}
         self.assertEqual(list(readers_reference.code(files)), [("a.py", body.strip("\n"))])

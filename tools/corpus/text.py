@@ -95,8 +95,8 @@ def unwrap(text: str) -> str:
 def assemble(blocks: list[Block], code_share: float = 0.25, max_code_lines: int = 15) -> str:
     """Joins blocks: consecutive list items stand on adjacent lines, all else is set apart.
 
-    Long code blocks, drawings and code beyond `code_share` of the text are left out, and so are headings
-    with nothing below them.
+    Long code blocks, drawings and code beyond `code_share` of the text are left out, and so are
+    headings with nothing below them.
     """
     prose = sum(len(block.text) for block in blocks if block.kind != "code")
     code_left = prose * code_share
