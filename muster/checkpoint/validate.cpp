@@ -57,6 +57,7 @@ bool any_bad_scale(const std::byte* p, int64_t blocks, int64_t block_bytes) noex
 
 bool has_non_finite(const TensorView& tensor) noexcept {
     const int64_t bytes = tensor.bytes();
+    if (bytes == 0) return false;
     switch (tensor.dtype) {
         case DType::f32:
             return any_bad(tensor.data, static_cast<size_t>(bytes), kF32);
