@@ -220,7 +220,7 @@ class ReaderTest(unittest.TestCase):
 
     def test_metamath(self):
         source = ("$( Show that the sum of ` A ` and the other is closed, see ~ addcl . And this "
-                  "` ( A + B ) = ( B + A ) ` goes.  (Contributed by NM, 1-Jan-2000.) $) addcl $p |- "
+                  "` ( A + B ) = ( B + A ) ` goes.  (Contributed by NM, 1-Jan-2000.) $) addcl $p "
                   "|- x $= y $.")
         (_, text), = readers_reference.metamath({"set.mm": source.encode()})
         self.assertEqual(text, "Show that the sum of A and the other is closed, see addcl.")
