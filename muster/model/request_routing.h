@@ -19,7 +19,7 @@ class RequestRouting {
     /// `policy` `model` means the model's own default policy; its other keys are laid on top.
     /// Throws Error when the policy cannot work on this model.
     RequestRouting(const ModelConfig& config, const RoutingPolicy& policy);
-    explicit RequestRouting(const ModelConfig& config) : RequestRouting(config, {}) {}
+    explicit RequestRouting(const ModelConfig& config) : RequestRouting(config, RoutingPolicy{}) {}
 
     /// As given.
     const RoutingPolicy& policy() const noexcept { return policy_; }
@@ -34,6 +34,8 @@ class RequestRouting {
     /// just computed; moves the p of `mean:` layers. Forward passes call it.
     void observe(std::span<const double> experts_per_layer);
 
+    /// Whether observe() changes anything.
+    bool controlled() const noexcept { return !controls_.empty(); }
     /// p and integral of each controller, and back; empty without `mean:`. restore() throws Error
     /// on another number of values.
     std::vector<double> controller_state() const;
@@ -44,6 +46,7 @@ class RequestRouting {
     /// layer each when it has several.
     struct Control {
         MeanController controller;
+        double target;
         std::vector<int> layers;
     };
     void set_p(const Control& control);

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/model/arch/architecture.h"
+
+#include "muster/core/error.h"
+#include "muster/model/names.h"
+
+namespace muster {
+
+std::span<const Architecture* const> architectures() noexcept {
+    static constexpr const Architecture* kAll[] = {&kOlmoe, &kMuster};
+    return kAll;
+}
+
+namespace binding {
+namespace {
+
+const TensorView& weight_tensor(const GgufFile& file, std::string_view name,
+                                const std::vector<int64_t>& shape) {
+    const TensorView& t = file.tensor(name, shape);
+    if (t.dtype == DType::i32)
+        throw Error(file.name(),
+                    "tensor " + std::string(name) + " is i32, expected f32, f16, bf16 or q8_0");
+    return t;
+}
+
+/// Per-layer values of an array key; throws when their number is another.
+template <typename T>
+const std::vector<T>& per_layer(const std::vector<T>& values, const GgufFile& file,
+                                std::string_view key, size_t layers) {
+    if (values.size() != layers)
+        throw Error(file.name(), "key " + std::string(key) + " has " +
+                                     std::to_string(values.size()) + " values, expected " +
+                                     std::to_string(layers) + ", one per layer");
+    return values;
+}
+
+}  // namespace
+
+WeightMatrix matrix(const GgufFile& file, std::string_view name, int64_t rows, int64_t cols) {
+    const TensorView& t = weight_tensor(file, name, {rows, cols});
+    return {.dtype = t.dtype, .data = t.data, .rows = rows, .cols = cols};
+}
+
+std::span<const float> vector(const GgufFile& file, std::string_view name, int64_t size) {
+    const TensorView& t = file.tensor(name, {size});
+    if (t.dtype != DType::f32)
+        throw Error(file.name(), "tensor " + std::string(name) + " is " +
+                                     std::string(dtype_info(t.dtype).name) + ", expected f32");
+    return {reinterpret_cast<const float*>(t.data), static_cast<size_t>(size)};
+}
+
+std::string layer_name(int layer, std::string_view rest) {
+    return "blk." + std::to_string(layer) + "." + std::string(rest);
+}
+
+void bind_ends(const GgufFile& file, const ModelConfig& c, bool tied_allowed,
+               ModelWeights& weights) {
+    weights.embedding = matrix(file, "token_embd.weight", c.vocab, c.d_model);
+    weights.final_norm = vector(file, "output_norm.weight", c.d_model);
+    const bool tied = tied_allowed && !file.tensors().contains("output.weight");
+    weights.head = tied ? weights.embedding : matrix(file, "output.weight", c.vocab, c.d_model);
+}
+
+void bind_layer(const GgufFile& file, const ModelConfig& c, int l, LayerWeights& w) {
+    const int64_t d = c.d_model;
+    const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
+    w.attention_norm = vector(file, layer_name(l, "attn_norm.weight"), d);
+    w.feed_forward_norm = vector(file, layer_name(l, "ffn_norm.weight"), d);
+    w.query = matrix(file, layer_name(l, "attn_q.weight"), q, d);
+    w.key = matrix(file, layer_name(l, "attn_k.weight"), kv, d);
+    w.value = matrix(file, layer_name(l, "attn_v.weight"), kv, d);
+    w.output = matrix(file, layer_name(l, "attn_output.weight"), d, q);
+    if (c.qk_norm != QkNorm::none) {
+        const bool full = c.qk_norm == QkNorm::full;
+        w.query_norm = vector(file, layer_name(l, "attn_q_norm.weight"), full ? q : c.head_dim);
+        w.key_norm = vector(file, layer_name(l, "attn_k_norm.weight"), full ? kv : c.head_dim);
+    }
+    const FeedForwardConfig& ff = c.layers[l];
+    if (!ff.dense()) w.router = matrix(file, layer_name(l, "ffn_gate_inp.weight"), ff.experts(), d);
+}
+
+void bind_stacked_experts(const GgufFile& file, const ModelConfig& c, int l, LayerWeights& w) {
+    const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
+    const auto tensor = [&](std::string_view what, int64_t rows, int64_t cols) -> const auto& {
+        return weight_tensor(file, layer_name(l, what), {experts, rows, cols});
+    };
+    TensorView gate;
+    if (c.gated) gate = tensor("ffn_gate_exps.weight", width, d);
+    TensorView up = tensor("ffn_up_exps.weight", width, d);
+    TensorView down = tensor("ffn_down_exps.weight", d, width);
+    // The file may have dropped leading dimensions of one.
+    if (c.gated) gate.shape = {experts, width, d};
+    up.shape = {experts, width, d};
+    down.shape = {experts, d, width};
+    w.experts = make_stacked_bank(gate, up, down, c.activation);
+}
+
+Expert bind_expert(const GgufFile& file, const ModelConfig& c, int l, int width,
+                   std::string_view suffix) {
+    const auto name = [&](const char* what) {
+        return layer_name(l, "ffn_" + std::string(what) + std::string(suffix) + ".weight");
+    };
+    Expert e;
+    if (c.gated) e.gate = matrix(file, name("gate"), width, c.d_model);
+    e.up = matrix(file, name("up"), width, c.d_model);
+    e.down = matrix(file, name("down"), c.d_model, width);
+    return e;
+}
+
+bool has_routing(const GgufFile& file) { return file.has("muster.router.selection"); }
+
+void read_routing(const GgufFile& file, ModelConfig& c) {
+    const size_t n = c.layers.size();
+    if (file.has("muster.routing.policy"))
+        c.policy = RoutingPolicy::parse(file.string("muster.routing.policy"));
+    if (file.has("muster.mean_experts"))
+        c.mean_experts =
+            per_layer(file.reals("muster.mean_experts"), file, "muster.mean_experts", n);
+    if (!has_routing(file)) return;
+    const auto words = [&](const char* key) -> const auto& {
+        return per_layer(file.strings(key), file, key, n);
+    };
+    const auto reals = [&](const char* key) { return per_layer(file.reals(key), file, key, n); };
+    const auto integers = [&](const char* key) {
+        return per_layer(file.integers(key), file, key, n);
+    };
+    const auto& score = words("muster.router.score");
+    const auto& selection = words("muster.router.selection");
+    const auto& weight = words("muster.router.weight");
+    const auto value = reals("muster.router.value"), scale = reals("muster.router.scale"),
+               floor = reals("muster.router.renorm_floor"),
+               capacity = reals("muster.router.capacity_factor");
+    const auto min = integers("muster.router.min"), max = integers("muster.router.max"),
+               groups = integers("muster.router.groups"),
+               used = integers("muster.router.groups_used"),
+               top = integers("muster.router.group_top");
+    for (size_t l = 0; l < n; ++l) {
+        RouterSpec& r = c.layers[l].router;
+        r.score = parse_score(score[l]);
+        r.selection = parse_selection(selection[l]);
+        r.weight = parse_weighting(weight[l]);
+        r.value = value[l];
+        r.scale = static_cast<float>(scale[l]);
+        r.renorm_floor = static_cast<float>(floor[l]);
+        r.capacity_factor = static_cast<float>(capacity[l]);
+        r.min = static_cast<int>(min[l]);
+        r.max = static_cast<int>(max[l]);
+        r.groups = static_cast<int>(groups[l]);
+        r.groups_used = static_cast<int>(used[l]);
+        r.group_top = static_cast<int>(top[l]);
+    }
+}
+
+}  // namespace binding
+
+}  // namespace muster

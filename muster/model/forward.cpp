@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/model/forward.h"
+
+#include <algorithm>
+
+#include "muster/core/error.h"
+#include "muster/model/forward_impl.h"
+
+namespace muster {
+
+ForwardContext::Impl::Impl(const Model& m, Executor& e, int rows, Compute c)
+    : model(m),
+      config(m.config()),
+      executor(e),
+      max_rows(rows),
+      compute(c),
+      query_width(config.heads * config.head_dim),
+      kv_width(config.kv_heads * config.head_dim) {
+    MUSTER_ASSERT(rows >= 1);
+    size_t most_experts = 1;
+    for (const FeedForwardConfig& ff : config.layers)
+        most_experts = std::max(most_experts, ff.widths.size());
+    const size_t n = rows, d = config.d_model;
+    x.reserve(n * d);
+    normed.reserve(n * d);
+    query.reserve(n * query_width);
+    key.reserve(n * kv_width);
+    value.reserve(n * kv_width);
+    attended.reserve(n * query_width);
+    router_logits.reserve(n * most_experts);
+    hidden.reserve(n * d);
+    experts.reserve(n * config.num_layers());
+    mean_experts.resize(config.num_layers());
+}
+
+ForwardContext::ForwardContext(const Model& model, Executor& executor, int max_rows,
+                               Compute compute)
+    : impl_(std::make_unique<Impl>(model, executor, max_rows, compute)) {}
+ForwardContext::~ForwardContext() = default;
+ForwardContext::ForwardContext(ForwardContext&&) noexcept = default;
+
+const Model& ForwardContext::model() const noexcept { return impl_->model; }
+Executor& ForwardContext::executor() const noexcept { return impl_->executor; }
+int ForwardContext::max_rows() const noexcept { return impl_->max_rows; }
+int ForwardContext::wanted() const noexcept { return static_cast<int>(impl_->batch.wanted.size()); }
+
+void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& options) {
+    Impl& s = *impl_;
+    MUSTER_ASSERT(rows.size() <= static_cast<size_t>(s.max_rows));
+    MUSTER_ASSERT(options.fixed_routes.empty() ||
+                  options.fixed_routes.size() == s.config.layers.size());
+    s.batch.assign(rows, s.config);
+    if (rows.empty()) return;
+    if (options.fixed_routes.empty())
+        for (const BatchRow& row : rows) MUSTER_ASSERT(row.routing != nullptr);
+    s.experts.assign(rows.size() * s.config.layers.size(), 0);
+    s.embed();
+    for (int l = 0; l < s.config.num_layers(); ++l) {
+        s.attention_part(l);
+        s.feed_forward_part(l, options);
+    }
+    s.finish();
+    // Nothing throws from here on: the caches take their tokens only now.
+    for (const BatchRow& row : rows) row.cache->append(row.token);
+    if (options.fixed_routes.empty()) s.observe();
+}
+
+MatrixView<float> ForwardContext::logits(int first, int count) {
+    Impl& s = *impl_;
+    MUSTER_ASSERT(first >= 0 && count >= 0 && first + count <= wanted());
+    const int64_t vocab = s.config.vocab, d = s.config.d_model;
+    s.logits.reserve(static_cast<size_t>(count) * vocab);
+    const MatrixView<float> out(s.logits.data(), count, vocab);
+    if (count == 0) return out;
+    const MatrixView<float> in(s.hidden.data() + first * d, count, d);
+    matmul(in, s.model.weights().head, out, s.executor, s.compute);
+    return out;
+}
+
+std::span<const int32_t> ForwardContext::experts_of(int row) const noexcept {
+    const size_t layers = impl_->config.layers.size();
+    return {impl_->experts.data() + row * layers, layers};
+}
+
+}  // namespace muster

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scratch memory and steps of a forward pass. Internal to model/.
+#pragma once
+
+#include <vector>
+
+#include "muster/core/buffer.h"
+#include "muster/experts/moe.h"
+#include "muster/kernels/attention.h"
+#include "muster/kernels/rope.h"
+#include "muster/model/batch_rows.h"
+#include "muster/model/forward.h"
+
+namespace muster {
+
+struct ForwardContext::Impl {
+    Impl(const Model& model, Executor& executor, int max_rows, Compute compute);
+
+    void embed();
+    void attention_part(int l);
+    void feed_forward_part(int l, const PassOptions& options);
+    /// Final norm of the wanted rows into `hidden`.
+    void finish();
+    /// Tells the routings of the batch how many experts their rows took.
+    void observe();
+
+    /// Routes the normed rows of layer l, with everything that watches or changes it.
+    void route_layer(int l, const PassOptions& options, Intervention* touch);
+    /// Fills `routes` for layer l; `router_logits` is filled.
+    void choose_experts(int l, const PassOptions& options);
+    void take_fixed_routes(int l, const RouteTable& routes);
+    /// One expert for every row, or for those whose router runs the shared experts.
+    void fill_single(RouteTable& routes, int l, bool shared_only) const;
+
+    MatrixView<float> rows_of(Buffer<float>& buffer, int64_t cols) {
+        return {buffer.data(), batch.size(), cols};
+    }
+    /// Runs f(first, count) over stretches of the batch's rows.
+    template <typename F>
+    void for_rows(int rows, F f) {
+        constexpr int kRows = 16;  // a stretch: long against handing out a task
+        const int tasks = (rows + kRows - 1) / kRows;
+        const auto stretch = [&](int task, int) {
+            const int first = task * kRows;
+            f(first, rows - first < kRows ? rows - first : kRows);
+        };
+        if (tasks == 1) {
+            stretch(0, 0);
+        } else {
+            executor.run(tasks, stretch);
+        }
+    }
+
+    const Model& model;
+    const ModelConfig& config;
+    Executor& executor;
+    const int max_rows;
+    const Compute compute;
+    const int query_width;
+    const int kv_width;
+
+    BatchRows batch;
+    RopeTable rope_table;
+    Buffer<float> x;       ///< [T, d] residual stream
+    Buffer<float> normed;  ///< [T, d]
+    Buffer<float> query;   ///< [T, heads * head_dim]
+    Buffer<float> key, value;
+    Buffer<float> attended;       ///< [T, heads * head_dim]
+    Buffer<float> router_logits;  ///< [T, E]
+    Buffer<float> output;         ///< [T, d] of the feed-forward part, under interventions only
+    Buffer<float> hidden;         ///< [wanted, d]
+    Buffer<float> logits;         ///< [count, vocab]
+    std::vector<AttentionRun> runs;
+    AttentionWorkspace attention_workspace;
+    MoeWorkspace moe_workspace;
+    RouteScratch route_scratch;
+    RouteTable routes;
+    RouteTable single;
+    std::vector<int32_t> experts;      ///< [T, L]
+    std::vector<double> mean_experts;  ///< [L] scratch
+};
+
+}  // namespace muster

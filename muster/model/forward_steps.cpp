@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "muster/core/error.h"
+#include "muster/kernels/matmul.h"
+#include "muster/kernels/norm.h"
+#include "muster/model/forward_impl.h"
+#include "muster/quant/convert.h"
+
+namespace muster {
+namespace {
+
+/// Norm over whole rows or over each head, as the weight's length says; none without a weight.
+void norm_heads(MatrixView<float> x, std::span<const float> weight, float eps) {
+    if (weight.empty()) return;
+    const auto n = static_cast<int64_t>(weight.size());
+    const MatrixView<float> heads(x.data, x.rows * x.cols / n, n);
+    rms_norm(heads, weight, eps, heads);
+}
+
+}  // namespace
+
+void ForwardContext::Impl::embed() {
+    const WeightMatrix& table = model.weights().embedding;
+    for (int t = 0; t < batch.size(); ++t)
+        decode_row(table.dtype, table.row(batch.tokens[t]), x.data() + int64_t{t} * table.cols,
+                   table.cols);
+    rope_table.fill(config.head_dim, batch.positions32, config.rope_theta);
+}
+
+void ForwardContext::Impl::attention_part(int l) {
+    const LayerWeights& w = model.weights().layers[l];
+    const MatrixView<float> stream = rows_of(x, config.d_model),
+                            h = rows_of(normed, config.d_model);
+    const MatrixView<float> q = rows_of(query, query_width), k = rows_of(key, kv_width),
+                            v = rows_of(value, kv_width), y = rows_of(attended, query_width);
+    const float eps = config.norm_eps;
+    for_rows(batch.size(), [&](int first, int n) {
+        rms_norm(stream.slice(first, n), w.attention_norm, eps, h.slice(first, n));
+    });
+    matmul(h, w.query, q, executor, compute);
+    matmul(h, w.key, k, executor, compute);
+    matmul(h, w.value, v, executor, compute);
+    for_rows(batch.size(), [&](int first, int n) {
+        norm_heads(q.slice(first, n), w.query_norm, eps);
+        norm_heads(k.slice(first, n), w.key_norm, eps);
+        const bool interleaved = config.rope == RopeLayout::norm;
+        rope(q.slice(first, n), rope_table, first, interleaved);
+        rope(k.slice(first, n), rope_table, first, interleaved);
+        for (int t = first; t < first + n; ++t) {
+            KvCache& cache = *batch.caches[batch.sequences[t]];
+            std::memcpy(cache.keys(l, batch.positions[t]), k.row(t), kv_width * sizeof(float));
+            std::memcpy(cache.values(l, batch.positions[t]), v.row(t), kv_width * sizeof(float));
+        }
+    });
+    runs.clear();
+    for (const BatchRows::Run& run : batch.runs) {
+        const KvCache& cache = *run.cache;
+        runs.push_back({.kv = {cache.keys(l, 0), cache.values(l, 0), kv_width},
+                        .first = run.first,
+                        .count = run.count,
+                        .position = run.position});
+    }
+    const AttentionShape shape{.heads = config.heads,
+                               .kv_heads = config.kv_heads,
+                               .head_dim = config.head_dim,
+                               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))};
+    attention(q, runs, shape, y, attention_workspace, executor);
+    matmul(y, w.output, stream, executor, compute, /*accumulate=*/true);
+}
+
+void ForwardContext::Impl::fill_single(RouteTable& table, int l, bool shared_only) const {
+    table.clear(1);
+    for (int t = 0; t < batch.size(); ++t) {
+        const RequestRouting* routing = batch.routing[t];
+        if (!shared_only || routing == nullptr || routing->layer(l).shared) {
+            table.experts.push_back(0);
+            table.weights.push_back(1.0f);
+        }
+        table.offsets.push_back(table.activations());
+    }
+}
+
+void ForwardContext::Impl::take_fixed_routes(int l, const RouteTable& fixed) {
+    routes.clear(fixed.num_experts);
+    for (const int64_t position : batch.positions) {
+        if (position >= fixed.tokens())
+            throw Error("model", "fixed routes of layer " + std::to_string(l) + " hold " +
+                                     std::to_string(fixed.tokens()) +
+                                     " tokens, expected at least " + std::to_string(position + 1));
+        const auto experts_of_row = fixed.token_experts(static_cast<int>(position));
+        const auto weights = fixed.token_weights(static_cast<int>(position));
+        routes.experts.insert(routes.experts.end(), experts_of_row.begin(), experts_of_row.end());
+        routes.weights.insert(routes.weights.end(), weights.begin(), weights.end());
+        routes.offsets.push_back(routes.activations());
+    }
+}
+
+void ForwardContext::Impl::choose_experts(int l, const PassOptions& options) {
+    if (!options.fixed_routes.empty()) {
+        take_fixed_routes(l, options.fixed_routes[l]);
+        return;
+    }
+    const int n = config.layers[l].experts();
+    const MatrixView<const float> values = rows_of(router_logits, n);
+    const RouteContext context{
+        .token_ids = batch.tokens, .positions = batch.positions, .layer = l, .seed = options.seed};
+    const RouterParameters& parameters = model.weights().layers[l].router_parameters;
+    if (batch.routings.size() == 1) {
+        route(values, batch.routings[0]->layer(l), parameters, context, route_scratch, routes);
+        return;
+    }
+    batch.routers.clear();
+    for (const RequestRouting* routing : batch.routing) batch.routers.push_back(&routing->layer(l));
+    route_rows(values, batch.routers, parameters, context, route_scratch, routes);
+}
+
+void ForwardContext::Impl::route_layer(int l, const PassOptions& options, Intervention* touch) {
+    const int n = config.layers[l].experts();
+    const RowInfo info = batch.info();
+    const MatrixView<float> values = rows_of(router_logits, n);
+    // The router always in f32: rounding must not choose.
+    matmul(rows_of(normed, config.d_model), model.weights().layers[l].router, values, executor,
+           Compute::f32);
+    if (touch != nullptr) touch->before_route(l, info, values);
+    choose_experts(l, options);
+    if (touch != nullptr) touch->after_route(l, info, routes);
+    MUSTER_ASSERT(routes.tokens() == batch.size() && routes.num_experts == n);
+    for (int t = 0; t < batch.size(); ++t)
+        experts[int64_t{t} * config.num_layers() + l] = routes.offsets[t + 1] - routes.offsets[t];
+    if (options.trace == nullptr) return;
+    const bool scored = options.fixed_routes.empty();
+    options.trace->layer({l,
+                          info,
+                          routes,
+                          values,
+                          {scored ? route_scratch.scores.data() : nullptr, batch.size(), n}});
+}
+
+void ForwardContext::Impl::feed_forward_part(int l, const PassOptions& options) {
+    const LayerWeights& w = model.weights().layers[l];
+    const MatrixView<float> stream = rows_of(x, config.d_model),
+                            h = rows_of(normed, config.d_model);
+    for_rows(batch.size(), [&](int first, int count) {
+        rms_norm(stream.slice(first, count), w.feed_forward_norm, config.norm_eps,
+                 h.slice(first, count));
+    });
+    Intervention* touch = options.intervention;
+    if (touch != nullptr && !touch->touches(l)) touch = nullptr;
+    const RowInfo info = batch.info();
+    if (config.layers[l].dense()) {
+        fill_single(routes, l, false);
+    } else {
+        route_layer(l, options, touch);
+    }
+    MatrixView<float> y = stream;
+    if (touch != nullptr) {
+        output.reserve(static_cast<size_t>(max_rows) * config.d_model);
+        y = rows_of(output, config.d_model);
+    }
+    moe_forward(w.experts, routes, h, y, moe_workspace, executor, compute, touch == nullptr);
+    if (w.shared.size() > 0) {
+        fill_single(single, l, true);
+        moe_forward(w.shared, single, h, y, moe_workspace, executor, compute, true);
+    }
+    if (touch != nullptr) {
+        touch->after_experts(l, info, y);
+        for (int64_t i = 0; i < y.rows * y.cols; ++i) stream.data[i] += y.data[i];
+    }
+}
+
+void ForwardContext::Impl::finish() {
+    const int64_t d = config.d_model;
+    for_rows(static_cast<int>(batch.wanted.size()), [&](int first, int n) {
+        for (int i = first; i < first + n; ++i)
+            rms_norm({x.data() + batch.wanted[i] * d, 1, d}, model.weights().final_norm,
+                     config.norm_eps, {hidden.data() + i * d, 1, d});
+    });
+}
+
+void ForwardContext::Impl::observe() {
+    const int layers = config.num_layers();
+    for (RequestRouting* routing : batch.routings) {
+        if (!routing->controlled()) continue;
+        std::fill(mean_experts.begin(), mean_experts.end(), 0.0);
+        int rows = 0;
+        for (int t = 0; t < batch.size(); ++t) {
+            if (batch.routing[t] != routing) continue;
+            ++rows;
+            for (int l = 0; l < layers; ++l) mean_experts[l] += experts[int64_t{t} * layers + l];
+        }
+        for (double& m : mean_experts) m /= rows;
+        routing->observe(mean_experts);
+    }
+}
+
+}  // namespace muster

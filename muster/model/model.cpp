@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/model/model.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "muster/checkpoint/validate.h"
+#include "muster/core/error.h"
+#include "muster/core/random.h"
+#include "muster/model/arch/architecture.h"
+
+namespace muster {
+namespace {
+
+const Architecture& find_architecture(const GgufFile& file) {
+    const std::string& name = file.string("general.architecture");
+    std::string known;
+    for (const Architecture* a : architectures()) {
+        if (a->name == name) return *a;
+        known += (known.empty() ? "" : ", ") + std::string(a->name);
+    }
+    throw Error(file.name(),
+                "architecture \"" + name + "\" is not supported, expected one of " + known);
+}
+
+int vocabulary_size(const GgufFile& file, const Tokenizer& tokenizer) {
+    const auto found = file.tensors().find("token_embd.weight");
+    if (found == file.tensors().end())
+        throw Error(file.name(), "tensor token_embd.weight is missing");
+    const int64_t rows = found->second.shape.empty() ? 0 : found->second.shape[0];
+    if (rows != tokenizer.vocab_size())
+        throw Error(file.name(), "tensor token_embd.weight has " + std::to_string(rows) +
+                                     " rows, expected " + std::to_string(tokenizer.vocab_size()) +
+                                     ", the size of the vocabulary");
+    return tokenizer.vocab_size();
+}
+
+ModelConfig read_config(const Architecture& architecture, const GgufFile& file, int vocab) {
+    ModelConfig config = architecture.read_config(file);
+    config.vocab = vocab;
+    if (file.has("general.name")) config.name = file.string("general.name");
+    binding::read_routing(file, config);
+    try {
+        config.check();
+    } catch (const Error& e) {
+        throw Error(file.name(), e.what());
+    }
+    return config;
+}
+
+void check_values(const GgufFile& file, const Progress& progress) {
+    int64_t done = 0, total = 0;
+    for (const auto& [name, tensor] : file.tensors()) total += tensor.bytes();
+    for (const auto& [name, tensor] : file.tensors()) {
+        if (has_non_finite(tensor))
+            throw Error(file.name(), "tensor " + name + " holds NaN or infinite weights");
+        done += tensor.bytes();
+        if (progress && !progress("checking weights", done, total))
+            throw Error(file.name(), "loading was stopped");
+    }
+}
+
+uint64_t add_text(uint64_t hash, std::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return mix64(hash);
+}
+
+/// 64 words spread over a tensor.
+uint64_t add_sample(uint64_t hash, const TensorView& t) {
+    const int64_t words = t.bytes() / 8;
+    const int64_t step = std::max<int64_t>(1, words / 64);
+    for (int64_t i = 0; i < words; i += step) {
+        uint64_t word;
+        std::memcpy(&word, t.data + i * 8, 8);
+        hash = mix64(hash ^ word);
+    }
+    return hash;
+}
+
+uint64_t hash_of(const GgufFile& file, const ModelConfig& config) {
+    uint64_t hash = add_text(0xcbf29ce484222325u, to_json(config));
+    for (const auto& [name, tensor] : file.tensors()) {
+        hash = add_text(hash, name);
+        hash = mix64(hash ^ static_cast<uint64_t>(tensor.dtype));
+        for (const int64_t n : tensor.shape) hash = mix64(hash ^ static_cast<uint64_t>(n));
+        hash = add_sample(hash, tensor);
+    }
+    return hash;
+}
+
+}  // namespace
+
+Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
+    Model m;
+    m.file_ = std::make_unique<GgufFile>(path);
+    const GgufFile& file = *m.file_;
+    const Architecture& architecture = find_architecture(file);
+    m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));
+    m.config_ = read_config(architecture, file, vocabulary_size(file, *m.tokenizer_));
+    m.weights_.layers.resize(m.config_.layers.size());
+    architecture.bind(file, m.config_, m.weights_);
+    for (const LayerWeights& layer : m.weights_.layers) {
+        layer.experts.check();
+        if (layer.shared.size() > 0) layer.shared.check();
+    }
+    if (options.check_values) check_values(file, options.progress);
+    m.hash_ = hash_of(file, m.config_);
+    return m;
+}
+
+std::vector<std::string_view> known_architectures() {
+    std::vector<std::string_view> names;
+    for (const Architecture* a : architectures()) names.push_back(a->name);
+    return names;
+}
+
+}  // namespace muster

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// A training checkpoint read for export. Internal to model/.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "muster/checkpoint/safetensors.h"
+#include "muster/core/progress.h"
+#include "muster/model/config.h"
+#include "muster/tokenizer/tokenizer.h"
+
+namespace muster {
+
+/// config.json, model.safetensors and tokenizer.model of a directory, checked against each other.
+class TrainingCheckpoint {
+  public:
+    /// Throws Error naming the file that is missing, damaged or does not fit the others.
+    explicit TrainingCheckpoint(const std::filesystem::path& directory);
+
+    const ModelConfig& config() const noexcept { return config_; }
+    const Vocabulary& vocabulary() const noexcept { return tokenizer_.vocabulary(); }
+
+    /// A tensor of this shape, without NaN or infinite values; throws Error naming it.
+    const TensorView& tensor(std::string_view name, const std::vector<int64_t>& shape) const;
+
+  private:
+    ModelConfig config_;
+    SafetensorsFile weights_;
+    Tokenizer tokenizer_;
+};
+
+/// The tensor's values in another format; rows must be whole blocks of it.
+std::vector<std::byte> converted(const TensorView& tensor, DType dtype);
+
+/// How many experts per token a program that only knows a fixed top-k should take: the k of the
+/// model's own routing, else the measured mean rounded up, else 2.
+int equivalent_top_k(const ModelConfig& config);
+
+/// Reports `what` and throws Error when the caller asks to stop.
+void report_export(const Progress& progress, std::string_view what, int64_t done, int64_t total);
+
+}  // namespace muster
