@@ -97,13 +97,14 @@ inline std::string full_safetensors() {
                              40);
 }
 
-/// Opens `file` and reads every byte of every tensor, from memory of exactly its size so that
-/// sanitizers see each step beyond it. Throws Error.
-template <typename File>
-void open_all(std::string_view file) {
+/// Opens `file`, hands it to `inspect` and reads every byte of every tensor, from memory of exactly
+/// its size so that sanitizers see each step beyond it. Throws Error.
+template <typename File, typename Inspect>
+void open_all(std::string_view file, Inspect&& inspect) {
     std::vector<std::byte> bytes(file.size());
     if (!file.empty()) std::memcpy(bytes.data(), file.data(), file.size());
     const File opened(bytes, "test");
+    inspect(opened);
     for (const auto& [name, view] : opened.tensors()) {
         volatile bool bad = has_non_finite(view);
         volatile char last = 0;
@@ -112,6 +113,11 @@ void open_all(std::string_view file) {
         static_cast<void>(bad);
         static_cast<void>(last);
     }
+}
+
+template <typename File>
+void open_all(std::string_view file) {
+    open_all<File>(file, [](const File&) {});
 }
 
 /// `file` with one to four of its bits or bytes changed.
