@@ -45,7 +45,7 @@ struct SpeedReport {
 };
 
 /// Measures prefill and decode. The share of the memory roofline a decode reaches is
-/// bytes_per_second / memory_bytes_per_second. Throws Error when the context is too short.
+/// bytes_per_second / memory_bytes_per_second. Throws Error when a number makes no sense.
 SpeedReport measure_speed(const Model& model, Executor& executor, const SpeedOptions& options);
 
 std::string to_json(const SpeedReport& report);

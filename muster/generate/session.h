@@ -85,6 +85,8 @@ class Session {
     int load_cache(const std::filesystem::path& path);
 
   private:
+    struct Writing;
+    StopReason write(Writing& writing);
     bool prefill(std::span<const int32_t> tokens, const Progress& progress);
     CacheIdentity identity() const;
 

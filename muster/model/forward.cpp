@@ -44,6 +44,8 @@ Executor& ForwardContext::executor() const noexcept { return impl_->executor; }
 int ForwardContext::max_rows() const noexcept { return impl_->max_rows; }
 int ForwardContext::wanted() const noexcept { return static_cast<int>(impl_->batch.wanted.size()); }
 
+int ForwardContext::rows() const noexcept { return impl_->batch.size(); }
+
 void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& options) {
     Impl& s = *impl_;
     MUSTER_ASSERT(rows.size() <= static_cast<size_t>(s.max_rows));

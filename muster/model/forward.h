@@ -61,8 +61,10 @@ class ForwardContext {
     /// How many rows of the last pass were wanted.
     int wanted() const noexcept;
 
-    /// Routed experts of row t in layer l in the last pass: [T, L] (dense layers 0).
+    /// How many experts row `row` of the last pass was routed to: [L] (dense layers 0).
     std::span<const int32_t> experts_of(int row) const noexcept;
+    /// Rows of the last pass.
+    int rows() const noexcept;
 
   private:
     struct Impl;

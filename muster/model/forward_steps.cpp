@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -173,11 +174,18 @@ void ForwardContext::Impl::feed_forward_part(int l, const PassOptions& options) 
 
 void ForwardContext::Impl::finish() {
     const int64_t d = config.d_model;
+    std::atomic<bool> finite{true};
     for_rows(static_cast<int>(batch.wanted.size()), [&](int first, int n) {
-        for (int i = first; i < first + n; ++i)
+        for (int i = first; i < first + n; ++i) {
+            float* row = hidden.data() + i * d;
             rms_norm({x.data() + batch.wanted[i] * d, 1, d}, model.weights().final_norm,
-                     config.norm_eps, {hidden.data() + i * d, 1, d});
+                     config.norm_eps, {row, 1, d});
+            if (!std::all_of(row, row + d, [](float v) { return std::isfinite(v); }))
+                finite.store(false, std::memory_order_relaxed);
+        }
     });
+    if (!finite)
+        throw Error("model", "a hidden state is NaN or infinite: weights or cache are damaged");
 }
 
 void ForwardContext::Impl::observe() {

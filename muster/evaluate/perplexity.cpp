@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/evaluate/perplexity.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "muster/core/error.h"
+#include "muster/generate/token_losses.h"
+
+namespace muster {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kFewDocuments = 20;  // below, the bootstrap draws blocks of tokens instead
+constexpr size_t kBlockTokens = 256;
+
+/// What the bootstrap draws: a document, or a block of one.
+struct Unit {
+    size_t document = 0;
+    double loss = 0;
+    double tokens = 0;
+};
+
+/// The documents as the model reads them.
+struct Corpus {
+    std::vector<const Document*> documents;
+    std::vector<std::vector<int32_t>> tokens;
+    int64_t scored = 0;  ///< tokens that get a loss
+    bool blocks = false;
+};
+
+/// All tokens' losses under one policy, cut into units.
+struct Scored {
+    std::vector<Unit> units;
+    std::vector<double> document_experts;  ///< per document, summed over tokens and MoE layers
+    std::vector<double> layer_experts;     ///< [L] summed over tokens
+};
+
+Corpus tokenize(const Model& model, const std::vector<Document>& documents, int64_t max_tokens) {
+    Corpus corpus;
+    for (const Document& d : documents) {
+        if (max_tokens > 0 && corpus.scored >= max_tokens) break;
+        std::vector<int32_t> ids = model.tokenizer().encode(d.text);
+        if (ids.size() < 2) continue;
+        if (max_tokens > 0) {
+            const auto left = static_cast<size_t>(max_tokens - corpus.scored) + 1;
+            if (ids.size() > left) ids.resize(left);
+        }
+        corpus.scored += static_cast<int64_t>(ids.size()) - 1;
+        corpus.documents.push_back(&d);
+        corpus.tokens.push_back(std::move(ids));
+    }
+    if (corpus.documents.empty())
+        throw Error("evaluation", "there is no text of at least two tokens to score");
+    corpus.blocks = corpus.documents.size() < kFewDocuments;
+    return corpus;
+}
+
+void add_document(const Corpus& corpus, size_t document, const TokenLosses& losses, Scored& out) {
+    const size_t n = losses.loss.size();
+    const size_t step = corpus.blocks ? kBlockTokens : n;
+    for (size_t begin = 0; begin < n; begin += step) {
+        const size_t end = std::min(n, begin + step);
+        Unit unit{document, 0, static_cast<double>(end - begin)};
+        for (size_t i = begin; i < end; ++i) unit.loss += losses.loss[i];
+        out.units.push_back(unit);
+    }
+    const auto layers = static_cast<size_t>(losses.layers);
+    double sum = 0;
+    for (size_t i = 0; i < losses.experts.size(); ++i) {
+        out.layer_experts[i % layers] += losses.experts[i];
+        sum += losses.experts[i];
+    }
+    out.document_experts.push_back(sum);
+}
+
+/// One evaluation of one policy.
+class Evaluation {
+  public:
+    Evaluation(const Model& model, const Corpus& corpus, const EvaluateOptions& options)
+        : model_(model), corpus_(corpus), options_(options) {
+        for (const FeedForwardConfig& ff : model.config().layers) moe_layers_ += !ff.dense();
+    }
+
+    Scored score(ForwardContext& context, KvCache& cache, RequestRouting& routing,
+                 int64_t done_before) const {
+        Scored out;
+        out.layer_experts.resize(model_.config().layers.size());
+        const LossOptions loss{.window = options_.window, .stride = options_.stride, .pass = {}};
+        int64_t done = done_before;
+        const auto total = corpus_.scored * static_cast<int64_t>(options_.policies.size());
+        for (size_t d = 0; d < corpus_.documents.size(); ++d) {
+            const TokenLosses losses =
+                token_losses(context, cache, routing, corpus_.tokens[d], loss);
+            add_document(corpus_, d, losses, out);
+            done += static_cast<int64_t>(losses.loss.size());
+            if (options_.progress && !options_.progress("scoring", done, total))
+                throw Error("evaluation", "the evaluation was stopped");
+        }
+        return out;
+    }
+
+    /// Of the units whose document `in` accepts; only_domain null: all.
+    LossSummary summarize(const Scored& scored, const std::string* domain) const {
+        LossSummary s;
+        std::vector<double> losses, tokens;
+        double loss = 0, experts = 0;
+        for (const Unit& u : scored.units) {
+            if (domain != nullptr && corpus_.documents[u.document]->domain != *domain) continue;
+            losses.push_back(u.loss);
+            tokens.push_back(u.tokens);
+            loss += u.loss;
+            s.tokens += static_cast<int64_t>(u.tokens);
+        }
+        for (size_t d = 0; d < corpus_.documents.size(); ++d) {
+            if (domain != nullptr && corpus_.documents[d]->domain != *domain) continue;
+            s.bytes += bytes_of(d);
+            experts += scored.document_experts[d];
+        }
+        const auto n = static_cast<double>(s.tokens);
+        s.loss = loss / n;
+        s.perplexity = std::exp(s.loss);
+        s.bits_per_byte = s.bytes > 0 ? loss / std::log(2.0) / static_cast<double>(s.bytes) : 0;
+        s.loss_interval = bootstrap_ratio(losses, tokens, options_.confidence);
+        s.experts = moe_layers_ > 0 ? experts / n / moe_layers_ : 0;
+        return s;
+    }
+
+    Interval difference(const Scored& a, const Scored& base, const std::string* domain) const {
+        std::vector<double> differences, tokens;
+        for (size_t i = 0; i < a.units.size(); ++i) {
+            const Unit& u = a.units[i];
+            if (domain != nullptr && corpus_.documents[u.document]->domain != *domain) continue;
+            differences.push_back(u.loss - base.units[i].loss);
+            tokens.push_back(u.tokens);
+        }
+        return bootstrap_ratio(differences, tokens, options_.confidence);
+    }
+
+    PolicyResult result(const RoutingPolicy& policy, const Scored& scored, const Scored& base,
+                        const std::vector<std::string>& domains) const {
+        PolicyResult r;
+        r.policy = policy.to_string();
+        r.all = summarize(scored, nullptr);
+        r.difference = difference(scored, base, nullptr);
+        for (const std::string& domain : domains) {
+            r.domains.push_back({domain, summarize(scored, &domain)});
+            r.domain_differences.emplace_back(domain, difference(scored, base, &domain));
+        }
+        r.experts = scored.layer_experts;
+        for (double& e : r.experts) e /= static_cast<double>(r.all.tokens);
+        std::vector<double> active = r.experts;
+        for (size_t l = 0; l < active.size(); ++l)
+            if (model_.config().layers[l].dense()) active[l] = 1;
+        r.activated = count_parameters(model_.config()).activated(active);
+        return r;
+    }
+
+  private:
+    /// Of the text that has losses: all of it but for the first token without a begin token.
+    int64_t bytes_of(size_t d) const {
+        int64_t bytes = 0;
+        const std::vector<int32_t>& ids = corpus_.tokens[d];
+        for (size_t i = 1; i < ids.size(); ++i)
+            bytes += static_cast<int64_t>(model_.tokenizer().token_bytes(ids[i]).size());
+        return bytes;
+    }
+
+    const Model& model_;
+    const Corpus& corpus_;
+    const EvaluateOptions& options_;
+    int moe_layers_ = 0;
+};
+
+std::vector<std::string> domains_of(const Corpus& corpus) {
+    std::map<std::string, int> names;
+    for (const Document* d : corpus.documents)
+        if (!d->domain.empty()) ++names[d->domain];
+    std::vector<std::string> out;
+    for (const auto& [name, count] : names) out.push_back(name);
+    return out;
+}
+
+}  // namespace
+
+EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Document>& documents,
+                                     Executor& executor, const EvaluateOptions& options) {
+    if (options.policies.empty()) throw Error("evaluation", "no policy is given, expected one");
+    std::vector<RequestRouting> routings;
+    for (const RoutingPolicy& policy : options.policies)
+        routings.emplace_back(model.config(), policy);
+    const Corpus corpus = tokenize(model, documents, options.max_tokens);
+    const int window = options.window > 0 ? options.window : model.config().context;
+    KvCache cache(model.config(), window);
+    ForwardContext context(model, executor, std::min(options.max_rows, window));
+    const Evaluation evaluation(model, corpus, options);
+    const std::vector<std::string> domains = domains_of(corpus);
+    EvaluationResult out;
+    Scored base;
+    for (size_t p = 0; p < routings.size(); ++p) {
+        const auto start = Clock::now();
+        Scored scored =
+            evaluation.score(context, cache, routings[p], corpus.scored * static_cast<int64_t>(p));
+        const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        if (p == 0) base = scored;
+        out.policies.push_back(evaluation.result(options.policies[p], scored, base, domains));
+        out.policies.back().seconds = seconds;
+        out.policies.back().tokens_per_second = static_cast<double>(corpus.scored) / seconds;
+    }
+    out.documents = static_cast<int64_t>(corpus.documents.size());
+    out.units = static_cast<int64_t>(base.units.size());
+    out.unit =
+        corpus.blocks ? "blocks of " + std::to_string(kBlockTokens) + " tokens" : "documents";
+    out.threads = executor.workers();
+    return out;
+}
+
+}  // namespace muster

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/generate/token_losses.h"
+
+#include <algorithm>
+
+#include "muster/core/error.h"
+#include "muster/kernels/softmax.h"
+
+namespace muster {
+namespace {
+
+constexpr int kHeadRows = 32;  // rows of logits at a time: 32 * vocab floats
+
+struct Scoring {
+    ForwardContext& context;
+    KvCache& cache;
+    RequestRouting& routing;
+    std::span<const int32_t> tokens;
+    const LossOptions& options;
+    TokenLosses out;
+    std::vector<BatchRow> rows;
+
+    /// Takes losses and experts of the wanted rows of the last pass; row 0 of it predicts token
+    /// `first` + 1.
+    void take(size_t first, size_t skipped) {
+        const int wanted = context.wanted();
+        const size_t layers = out.layers;
+        for (int begin = 0; begin < wanted; begin += kHeadRows) {
+            const int n = std::min(kHeadRows, wanted - begin);
+            const MatrixView<const float> logits = context.logits(begin, n);
+            const size_t at = first + skipped + begin;
+            context.executor().run(n, [&](int i, int) {
+                const std::span<const float> row(logits.row(i), static_cast<size_t>(logits.cols));
+                out.loss[at + i] =
+                    static_cast<float>(negative_log_likelihood(row, tokens[at + i + 1]));
+            });
+        }
+        for (int i = 0; i < wanted; ++i) {
+            const auto counts = context.experts_of(static_cast<int>(skipped) + i);
+            std::copy(counts.begin(), counts.end(),
+                      out.experts.begin() + (first + skipped + i) * layers);
+        }
+    }
+
+    /// Scores the tokens [from, end) in a window that starts at `begin`.
+    void window(size_t begin, size_t from, size_t end) {
+        cache.truncate(0);
+        const size_t most = context.max_rows();
+        // Row t predicts token t + 1, so the last token of the window needs no row.
+        for (size_t first = begin; first + 1 < end; first += most) {
+            const size_t last = std::min(end - 1, first + most);
+            rows.clear();
+            for (size_t t = first; t < last; ++t)
+                rows.push_back({tokens[t], &cache, &routing, t + 1 >= from});
+            context.forward(rows, options.pass);
+            take(first, from > first + 1 ? std::min(from - 1, last) - first : 0);
+        }
+    }
+};
+
+}  // namespace
+
+double negative_log_likelihood(std::span<const float> logits, int32_t target) noexcept {
+    return log_sum_exp(logits) - logits[target];
+}
+
+TokenLosses token_losses(ForwardContext& context, KvCache& cache, RequestRouting& routing,
+                         std::span<const int32_t> tokens, const LossOptions& options) {
+    const int limit = std::min(context.model().config().context, cache.capacity());
+    const int size = options.window > 0 ? options.window : limit;
+    if (size < 2 || size > cache.capacity() + 1)
+        throw Error("token losses", "a window of " + std::to_string(size) +
+                                        " tokens, expected 2 to " +
+                                        std::to_string(cache.capacity() + 1));
+    const int stride = options.stride > 0 ? options.stride : std::max(1, size / 2);
+    if (stride >= size)
+        throw Error("token losses", "a stride of " + std::to_string(stride) +
+                                        " tokens, expected less than the window of " +
+                                        std::to_string(size));
+    Scoring scoring{context, cache, routing, tokens, options, {}, {}};
+    scoring.out.layers = context.model().config().num_layers();
+    if (tokens.size() < 2) return std::move(scoring.out);
+    for (const int32_t id : tokens)
+        if (id < 0 || id >= context.model().config().vocab)
+            throw Error("token losses",
+                        "token id " + std::to_string(id) + " is not in the vocabulary");
+    scoring.out.loss.resize(tokens.size() - 1);
+    scoring.out.experts.resize((tokens.size() - 1) * scoring.out.layers);
+    size_t scored = 1;  // the first token has no prediction
+    for (size_t begin = 0; scored < tokens.size(); begin += stride) {
+        const size_t end = std::min(tokens.size(), begin + size);
+        scoring.window(begin, scored, end);
+        scored = end;
+    }
+    return std::move(scoring.out);
+}
+
+}  // namespace muster
