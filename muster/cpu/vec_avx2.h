@@ -24,6 +24,7 @@ struct Vec {
     }
     static F load(const float* p) noexcept { return _mm256_loadu_ps(p); }
     static void store(float* p, F x) noexcept { _mm256_storeu_ps(p, x); }
+    static void stream(float* p, F x) noexcept { _mm256_stream_ps(p, x); }
     static __m256i mask(int64_t n) noexcept {
         const __m256i count = _mm256_set1_epi32(static_cast<int>(n < 8 ? n : 8));
         return _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

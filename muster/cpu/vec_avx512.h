@@ -30,6 +30,7 @@ struct Vec {
     }
     static F load(const float* p) noexcept { return _mm512_loadu_ps(p); }
     static void store(float* p, F x) noexcept { _mm512_storeu_ps(p, x); }
+    static void stream(float* p, F x) noexcept { _mm512_stream_ps(p, x); }
     static __mmask16 mask(int64_t n) noexcept {
         return n >= 16 ? __mmask16(0xffff) : static_cast<__mmask16>((1u << n) - 1);
     }

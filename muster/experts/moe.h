@@ -11,26 +11,28 @@
 
 namespace muster {
 
-/// A piece of work of one phase: columns [first, last) of the output of some rows of one expert.
+/// A piece of work: some rows of the dispatch plan, all of one expert, and columns [first, last) of
+/// what is computed for them.
 struct MoeTask {
     int expert = 0;
-    int kind = 0;  ///< meaning differs by phase
+    int kind = 0;
     int64_t first = 0, last = 0;
-    int row_first = 0, row_last = 0;  ///< rows of the dispatch plan
+    int row_first = 0, row_last = 0;
 };
 
 /// Scratch memory of moe_forward and moe_backward, grown on demand and reused. One per caller.
 struct MoeWorkspace {
     DispatchPlan plan;
     std::vector<MoeTask> tasks;
-    std::vector<int64_t> offsets;          ///< where rows begin in the buffers below
-    Buffer<const float*> x_rows, dy_rows;  ///< [A] operands of the products, by row of the plan
-    Buffer<const float*> hidden_rows, gate_rows, up_rows;
-    Buffer<float> x, dy;               ///< operands rounded or moved, by token
-    Buffer<float> hidden, dgate, dup;  ///< by row of the plan
-    Buffer<float> rows;                ///< [A, d] results before the combine
-    Buffer<float> dots;                ///< partial sums of the weights' gradients
-    Buffer<float> scratch;             ///< per worker: panels and tiles
+    std::vector<int> whole, split;      ///< experts worked on by one worker each, and by several
+    Buffer<const float*> operand_rows;  ///< [A] rows of x or dy as operands of the first product
+    Buffer<float> operand;              ///< copies that they point to, by token
+    Buffer<const float*> x_rows;        ///< [A] rows of x
+    Buffer<float*> hidden_rows[5];      ///< [A] each: rows of the width of their expert
+    Buffer<float> hidden;               ///< what they point to, for split experts
+    Buffer<float> rows;                 ///< [A, d] results before the combine
+    Buffer<float> dots;                 ///< partial sums of the combine weights' gradients
+    Buffer<float> scratch;              ///< per worker
 };
 
 /// What forward keeps for backward. Row r of the dispatch plan owns `width(expert of r)`

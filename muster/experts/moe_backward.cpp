@@ -15,7 +15,16 @@
 namespace muster {
 namespace {
 
-enum Kind : int { kInput, kUpWeights, kDownWeights, kBiases, kClear };
+enum Kind : int { kWhole, kHidden, kInput, kUpWeights, kDownWeights, kBiases, kClear };
+
+// Arrays of workspace.hidden_rows: w h, du, dg; in bf16 also du and dg rounded, as operands.
+enum Array : int { kWeighted, kUp, kGate, kUpRounded, kGateRounded };
+
+constexpr int64_t kTile = kMaxTileRows * kMaxTileCols;
+
+// Gradients of more bytes than this pass by the caches: whoever reads them next (an optimiser)
+// starts from the first of them, which such a cache has long lost.
+constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
 struct Gradients {
     MatrixView<float> dx;
@@ -29,6 +38,7 @@ class Backward {
     Backward(const MoeContext& context, const MoeSaved& saved, MatrixView<const float> x,
              MatrixView<const float> dy, const Gradients& out)
         : c_(context),
+          ws_(context.workspace),
           saved_(saved),
           x_(x),
           dy_(dy),
@@ -37,285 +47,243 @@ class Backward {
               activation_kernels(c_.isa).backward[static_cast<size_t>(c_.bank.activation)]) {}
 
     void run(const RouteTable& routes) {
-        place_rows();
-        gather_operand(c_, dy_, c_.workspace.dy, c_.workspace.dy_rows);
-        hidden_phase();
-        gradient_phase();
+        plan_experts(c_);
+        prepare();
+        gather_operand(c_, dy_);
+        const int64_t d = c_.bank.d_model;
+        const auto run = [this](const MoeTask& t, float* scratch) { run_task(t, scratch); };
+        ws_.tasks.clear();
+        for (int e : ws_.whole) ws_.tasks.push_back(whole_task(c_, e, kWhole, 0));
+        for (int e : ws_.split) add_tasks(c_, e, kHidden, c_.elements(d), c_.expert(e).width());
+        for (int e = 0; e < c_.bank.size(); ++e) {
+            if (c_.plan.expert_rows(e) == 0 && !out_.accumulate) {
+                ws_.tasks.push_back(whole_task(c_, e, kClear, 0));
+            }
+        }
+        run_tasks(c_, scratch_size_, run);
+        ws_.tasks.clear();
+        for (int e : ws_.split) add_gradient_tasks(e);
+        run_tasks(c_, scratch_hidden_, run);
         combine(routes);
     }
 
   private:
-    using DifferentiateFn = float (*)(const HiddenGradientRow&) noexcept;
-
-    size_t rows() const noexcept { return c_.plan.tokens.size(); }
-    int begin(int e) const noexcept { return c_.plan.expert_offsets[static_cast<size_t>(e)]; }
-
-    // hidden (weighted), dgate and dup share the layout of the saved pre-activations but for a
-    // cache line between rows.
-    void place_rows() {
-        MoeWorkspace& ws = c_.workspace;
-        dot_stride_ = (c_.bank.max_width() + c_.gemm.nr - 1) / c_.gemm.nr;
-        ws.dots.reserve(rows() * static_cast<size_t>(dot_stride_));
-        const size_t size = static_cast<size_t>(saved_.row_offsets[rows()]) + rows() * 16;
-        ws.hidden.reserve(size);
-        ws.dup.reserve(size);
-        if (c_.bank.gated) ws.dgate.reserve(size);
-        for (auto* pointers : {&ws.hidden_rows, &ws.up_rows, &ws.gate_rows, &ws.x_rows}) {
-            pointers->reserve(rows());
-        }
-        for (size_t r = 0; r < rows(); ++r) {
-            const int64_t at = saved_.row_offsets[r] + static_cast<int64_t>(r) * 16;
-            ws.hidden_rows[r] = ws.hidden.data() + at;
-            ws.up_rows[r] = ws.dup.data() + at;
-            ws.gate_rows[r] = c_.bank.gated ? ws.dgate.data() + at : nullptr;
-            ws.x_rows[r] = x_.row(c_.plan.tokens[r]);
-        }
+    const ExpertGradients& gradients(int e) const noexcept {
+        return out_.experts[static_cast<size_t>(e)];
     }
 
-    void hidden_phase() {
-        const int64_t k = c_.elements(c_.bank.d_model);
-        std::vector<MoeTask>& tasks = c_.workspace.tasks;
-        tasks.clear();
+    void prepare() {
+        const size_t rows = c_.plan.tokens.size();
+        const int64_t d = c_.bank.d_model, nr = c_.gemm.nr, widest = c_.bank.max_width();
+        const bool bf16 = c_.compute == Compute::bf16;
+        arrays_ = bf16 ? 5 : c_.matrices() + 1;
+        rounded_ = bf16 ? 2 : 0;  // from kUp to kUpRounded
+        const int64_t hidden = place_split_hidden(c_, arrays_);
+        dot_stride_ = (widest + nr - 1) / nr;
+        ws_.dots.reserve(rows * static_cast<size_t>(dot_stride_));
+        if (out_.dx.data != nullptr) ws_.rows.reserve(rows * static_cast<size_t>(d));
+        ws_.x_rows.reserve(rows);
+        for (size_t r = 0; r < rows; ++r) ws_.x_rows[r] = x_.row(c_.plan.tokens[r]);
+
+        int64_t longest = 0, weights = 0;
         for (int e = 0; e < c_.bank.size(); ++e) {
-            add_tasks(c_, e, 0, k, c_.expert(e).width(), 1, tasks);
+            longest = std::max<int64_t>(longest, c_.plan.expert_rows(e));
+            weights += c_.expert(e).width() * d * (c_.matrices() + 1);
         }
-        const int64_t tile = kMaxTileRows * kMaxTileCols;
-        const int64_t size = reserve_scratch(c_.workspace, c_.executor, tile + k * c_.gemm.nr);
-        c_.executor.run(static_cast<int>(tasks.size()), [&](int task, int worker) {
-            const MoeTask& t = tasks[static_cast<size_t>(task)];
-            float* scratch = c_.workspace.scratch.data() + worker * size;
-            for (int64_t f = t.first; f < t.last; f += c_.gemm.nr) {
-                hidden_panel(t, f, static_cast<int>(std::min<int64_t>(c_.gemm.nr, t.last - f)),
-                             scratch);
-            }
-        });
+        stream_ = weights * static_cast<int64_t>(sizeof(float)) > kStreamBytes;
+        const int64_t panels = nr * std::max(c_.elements(d), c_.matrices() * c_.elements(widest));
+        scratch_pairs_ = std::max(kTile + panels, kOuterScratch);
+        const int64_t pairs = bf16 ? c_.elements(longest) * std::max(d, widest) : 0;
+        scratch_pointers_ = (scratch_pairs_ + pairs + 1) / 2 * 2;
+        scratch_hidden_ = scratch_pointers_ + 2 * longest;
+        scratch_size_ = scratch_hidden_ + hidden;
     }
 
-    void hidden_panel(const MoeTask& t, int64_t f, int cols, float* scratch) noexcept {
+    void add_gradient_tasks(int e) {
+        const ExpertGradients& g = gradients(e);
+        const int64_t d = c_.bank.d_model, ff = c_.expert(e).width();
+        if (out_.dx.data != nullptr) add_tasks(c_, e, kInput, c_.elements(ff) * c_.matrices(), d);
+        if (g.up.data != nullptr || g.gate.data != nullptr) {
+            add_weight_tasks(e, kUpWeights, d, ff * c_.matrices());
+        }
+        if (g.down.data != nullptr) add_weight_tasks(e, kDownWeights, ff, d);
+        ws_.tasks.push_back(whole_task(c_, e, kBiases, 0));
+    }
+
+    // Wide tasks: what they read of A they read (and in bf16 pair) again for each.
+    void add_weight_tasks(int e, Kind kind, int64_t cols, int64_t height) {
+        constexpr int64_t kWork = int64_t{8} << 20;
+        const int64_t nr = c_.gemm.nr;
+        const int64_t panel = std::max<int64_t>(1, height * c_.plan.expert_rows(e) * nr);
+        const int64_t step = std::max<int64_t>(1, kWork / panel) * nr;
+        for (int64_t j = 0; j < cols; j += step) {
+            MoeTask t = whole_task(c_, e, kind, std::min(cols, j + step));
+            t.first = j;
+            ws_.tasks.push_back(t);
+        }
+    }
+
+    void run_task(MoeTask t, float* scratch) noexcept {
+        const Expert& expert = c_.expert(t.expert);
+        const int64_t d = c_.bank.d_model;
+        switch (t.kind) {
+            case kWhole:
+                place_hidden(c_, t.expert, arrays_, scratch + scratch_hidden_);
+                t.last = expert.width();
+                hidden(t, scratch);
+                down_weights(t, scratch);
+                t.last = d;
+                if (out_.dx.data != nullptr) input(t, scratch);
+                up_weights(t, scratch);
+                return biases(t.expert);
+            case kHidden:
+                return hidden(t, scratch);
+            case kInput:
+                return input(t, scratch);
+            case kUpWeights:
+                return up_weights(t, scratch);
+            case kDownWeights:
+                return down_weights(t, scratch);
+            case kBiases:
+                return biases(t.expert);
+            default:
+                return clear(t.expert);
+        }
+    }
+
+    void hidden(const MoeTask& t, float* scratch) noexcept {
+        const WeightMatrix& down = c_.expert(t.expert).down;
         const int64_t k = c_.elements(c_.bank.d_model);
         const int nr = c_.gemm.nr;
-        const PanelRef panel = pack_cols(c_.gemm, c_.compute, c_.isa, c_.expert(t.expert).down, f,
-                                         cols, scratch + kMaxTileRows * kMaxTileCols);
-        const int64_t height = tile_height(c_.gemm, t.row_last - t.row_first);
-        for (int64_t r = t.row_first; r < t.row_last; r += height) {
-            const int64_t m = std::min<int64_t>(height, t.row_last - r);
-            GemmTile tile;
-            tile.a = c_.workspace.dy_rows.data() + r;
-            tile.b = panel.data;
-            tile.ldb = panel.ldb;
-            tile.c = scratch;
-            tile.ldc = nr;
-            tile.k = k;
-            c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1](tile);
-            for (int64_t i = 0; i < m; ++i) hidden_row(r + i, f, scratch + i * nr, cols);
+        const int64_t rows = t.row_last - t.row_first;
+        const int64_t height = tile_height(c_.gemm, rows);
+        for (int64_t f = t.first; f < t.last; f += nr) {
+            const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
+            const PanelRef panel =
+                pack_cols(c_.gemm, c_.compute, c_.isa, down, f, cols, scratch + kTile);
+            const Prefetch next = prefetch_cols(c_.gemm, down, f + nr,
+                                                std::min<int64_t>(nr, t.last - f - nr), rows, k);
+            int64_t index = 0;
+            for (int64_t r = t.row_first; r < t.row_last; r += height, ++index) {
+                const int64_t m = std::min<int64_t>(height, t.row_last - r);
+                GemmTile tile;
+                tile.a = ws_.operand_rows.data() + r;
+                tile.b = panel.data;
+                tile.ldb = panel.ldb;
+                tile.c = scratch;
+                tile.ldc = nr;
+                tile.k = k;
+                next.apply(index, tile);
+                c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1](tile);
+                for (int64_t i = 0; i < m; ++i) hidden_row(r + i, f, scratch + i * nr, cols);
+            }
         }
     }
 
     void hidden_row(int64_t row, int64_t f, const float* dhidden, int cols) noexcept {
         const size_t r = static_cast<size_t>(row);
         const int64_t at = saved_.row_offsets[r] + f;
-        const int64_t out = at + row * 16;
-        MoeWorkspace& ws = c_.workspace;
         HiddenGradientRow g;
         g.gate = c_.bank.gated ? saved_.gate.data() + at : nullptr;
         g.up = saved_.up.data() + at;
         g.dhidden = dhidden;
         g.weight = c_.plan.weights[r];
-        g.dgate = c_.bank.gated ? ws.dgate.data() + out : nullptr;
-        g.dup = ws.dup.data() + out;
-        g.hidden = ws.hidden.data() + out;
+        g.dgate = c_.bank.gated ? ws_.hidden_rows[kGate][r] + f : nullptr;
+        g.dup = ws_.hidden_rows[kUp][r] + f;
+        g.hidden = ws_.hidden_rows[kWeighted][r] + f;
         g.n = cols;
-        ws.dots[static_cast<size_t>(row * dot_stride_ + f / c_.gemm.nr)] = differentiate_(g);
+        ws_.dots[static_cast<size_t>(row * dot_stride_ + f / c_.gemm.nr)] = differentiate_(g);
+        if (c_.compute == Compute::f32) return;
+        c_.gemm.round_row(g.dup, cols, ws_.hidden_rows[kUpRounded][r] + c_.elements(f));
+        if (!c_.bank.gated) return;
+        c_.gemm.round_row(g.dgate, cols, ws_.hidden_rows[kGateRounded][r] + c_.elements(f));
     }
 
-    // The input's and the weights' gradients need only what hidden_phase left: one phase.
-    void gradient_phase() {
-        std::vector<MoeTask>& tasks = c_.workspace.tasks;
-        tasks.clear();
-        const int64_t d = c_.bank.d_model;
-        const int matrices = c_.bank.gated ? 2 : 1;
-        int64_t longest = 0;  // sum over an expert's rows
-        for (int e = 0; e < c_.bank.size(); ++e) {
-            const int64_t count = c_.plan.expert_rows(e);
-            const int64_t ff = c_.expert(e).width();
-            longest = std::max(longest, c_.elements(count));
-            if (count == 0) {
-                if (!out_.accumulate) tasks.push_back({e, kClear, 0, 0, 0, 0});
-                continue;
-            }
-            const ExpertGradients& g = out_.experts[static_cast<size_t>(e)];
-            if (out_.dx.data != nullptr) {
-                add_tasks(c_, e, kInput, c_.elements(ff), d, matrices, tasks);
-            }
-            if (g.up.data != nullptr || g.gate.data != nullptr) {
-                add_weight_tasks(e, kUpWeights, d, ff * matrices);
-            }
-            if (g.down.data != nullptr) add_weight_tasks(e, kDownWeights, ff, d);
-            if (!g.up_bias.empty() || !g.gate_bias.empty() || !g.down_bias.empty()) {
-                tasks.push_back({e, kBiases, 0, 0, 0, 0});
-            }
-        }
-        if (out_.dx.data != nullptr) c_.workspace.rows.reserve(rows() * static_cast<size_t>(d));
-        const int64_t nr = c_.gemm.nr;
-        const int64_t widest = std::max(d, c_.bank.max_width());
-        // Even, for the pointers behind it.
-        paired_ = c_.compute == Compute::bf16 ? (longest * widest + 1) / 2 * 2 : 0;
-        rounded_ = c_.compute == Compute::bf16 ? kMaxTileRows * (widest + 16) : 0;
-        const int64_t panel = nr * std::max(longest, c_.elements(c_.bank.max_width()));
-        const int64_t size = reserve_scratch(c_.workspace, c_.executor,
-                                             2 * panel + paired_ + rounded_ + 2 * longest);
-        panel_ = panel;
-        c_.executor.run(static_cast<int>(tasks.size()), [&](int task, int worker) {
-            run_task(tasks[static_cast<size_t>(task)], c_.workspace.scratch.data() + worker * size);
-        });
-    }
-
-    void add_weight_tasks(int e, Kind kind, int64_t cols, int64_t height) {
-        const int64_t nr = c_.gemm.nr;
-        const int64_t panels = (cols + nr - 1) / nr;
-        const int64_t work = std::max<int64_t>(1, height * c_.plan.expert_rows(e) * nr);
-        constexpr int64_t kWork = int64_t{4} << 20;  // as kTaskWork; in bf16 A is paired per task
-        const int64_t step = std::max<int64_t>(1, kWork / work);
-        for (int64_t p = 0; p < panels; p += step) {
-            c_.workspace.tasks.push_back({e, kind, p * nr, std::min(cols, (p + step) * nr),
-                                          begin(e), begin(e) + c_.plan.expert_rows(e)});
-        }
-    }
-
-    void run_task(const MoeTask& t, float* scratch) noexcept {
-        switch (t.kind) {
-            case kInput:
-                return input_task(t, scratch);
-            case kUpWeights: {
-                const ExpertGradients& g = out_.experts[static_cast<size_t>(t.expert)];
-                const int64_t ff = c_.expert(t.expert).width();
-                const float* const* x = c_.workspace.x_rows.data();
-                if (g.up.data != nullptr) {
-                    weight_task(t, c_.workspace.up_rows.data(), ff, x, g.up, scratch);
-                }
-                if (g.gate.data != nullptr) {
-                    weight_task(t, c_.workspace.gate_rows.data(), ff, x, g.gate, scratch);
-                }
-                return;
-            }
-            case kDownWeights:
-                return weight_task(t, nullptr, c_.bank.d_model, c_.workspace.hidden_rows.data(),
-                                   out_.experts[static_cast<size_t>(t.expert)].down, scratch);
-            case kBiases:
-                return bias_task(t.expert);
-            default:
-                return clear_task(t.expert);
-        }
-    }
-
-    // Rows [row_first, row_last) of dx before the combine: dgate W_gate + dup W_up.
-    void input_task(const MoeTask& t, float* scratch) noexcept {
+    // Columns of dx's rows before the combine: du W_up + dg W_gate.
+    void input(const MoeTask& t, float* scratch) noexcept {
         const Expert& expert = c_.expert(t.expert);
         const int64_t d = c_.bank.d_model;
-        const int matrices = c_.bank.gated ? 2 : 1;
+        const int64_t nr = c_.gemm.nr;
         const WeightMatrix* weights[2] = {&expert.up, &expert.gate};
-        const float* const* operands[2] = {c_.workspace.up_rows.data(),
-                                           c_.workspace.gate_rows.data()};
-        for (int64_t j = t.first; j < t.last; j += c_.gemm.nr) {
-            GemmBlock block;
-            block.cols = static_cast<int>(std::min<int64_t>(c_.gemm.nr, t.last - j));
-            block.k = c_.elements(expert.width());
-            block.ldc = d;
-            for (int i = 0; i < matrices; ++i) {
-                block.b = pack_cols(c_.gemm, c_.compute, c_.isa, *weights[i], j, block.cols,
-                                    scratch + i * panel_);
+        GemmBlock block;
+        block.k = c_.elements(expert.width());
+        block.rows = t.row_last - t.row_first;
+        block.ldc = d;
+        for (int64_t j = t.first; j < t.last; j += nr) {
+            block.cols = static_cast<int>(std::min(nr, t.last - j));
+            block.c = ws_.rows.data() + t.row_first * d + j;
+            for (int i = 0; i < c_.matrices(); ++i) {
+                block.a = ws_.hidden_rows[kUp + rounded_ + i].data() + t.row_first;
+                block.b =
+                    pack_cols(c_.gemm, c_.compute, c_.isa, *weights[i], j, block.cols, scratch);
                 block.accumulate = i > 0;
-                by_rounded_rows(t, operands[i], expert.width(), block, j, scratch + 2 * panel_);
+                block.prefetch = prefetch_cols(c_.gemm, *weights[i], j + nr,
+                                               std::min(nr, t.last - j - nr), block.rows, block.k);
+                gemm_by_rows(c_.gemm, c_.compute, block);
             }
         }
     }
 
-    // gemm_by_rows, in bf16 over rows rounded a tile at a time.
-    void by_rounded_rows(const MoeTask& t, const float* const* operand, int64_t width,
-                         GemmBlock block, int64_t column, float* rounded) noexcept {
-        const int64_t d = c_.bank.d_model;
-        if (c_.compute == Compute::f32) {
-            block.a = operand + t.row_first;
-            block.rows = t.row_last - t.row_first;
-            block.c = c_.workspace.rows.data() + t.row_first * d + column;
-            gemm_by_rows(c_.gemm, c_.compute, block);
-            return;
+    void up_weights(const MoeTask& t, float* scratch) noexcept {
+        const ExpertGradients& g = gradients(t.expert);
+        const int64_t ff = c_.expert(t.expert).width();
+        const float* const* x = ws_.x_rows.data();
+        if (g.up.data != nullptr) {
+            weights(t, ws_.hidden_rows[kUp].data(), ff, x, g.up, scratch);
         }
-        const float* rows[kMaxTileRows];
-        const int64_t height = tile_height(c_.gemm, t.row_last - t.row_first);
-        for (int64_t r = t.row_first; r < t.row_last; r += height) {
-            block.rows = std::min<int64_t>(height, t.row_last - r);
-            for (int64_t i = 0; i < block.rows; ++i) {
-                float* row = rounded + i * (width + 16);
-                c_.gemm.round_row(operand[r + i], width, row);
-                rows[i] = row;
-            }
-            block.a = rows;
-            block.c = c_.workspace.rows.data() + r * d + column;
-            gemm_by_rows(c_.gemm, c_.compute, block);
+        if (g.gate.data != nullptr) {
+            weights(t, ws_.hidden_rows[kGate].data(), ff, x, g.gate, scratch);
         }
+    }
+
+    void down_weights(const MoeTask& t, float* scratch) noexcept {
+        const ExpertGradients& g = gradients(t.expert);
+        if (g.down.data == nullptr) return;
+        weights(t, nullptr, c_.bank.d_model, ws_.hidden_rows[kWeighted].data(), g.down, scratch);
     }
 
     // out (=|+=) left^T right over the task's rows, columns [first, last). A null `left` means the
-    // rows of dy.
-    void weight_task(const MoeTask& t, const float* const* left, int64_t height,
-                     const float* const* right, MatrixView<float> out, float* scratch) noexcept {
+    // rows of dy (workspace.operand_rows may point to rounded ones).
+    void weights(const MoeTask& t, const float* const* left, int64_t height,
+                 const float* const* right, MatrixView<float> out, float* scratch) noexcept {
+        auto* pointers = reinterpret_cast<const float**>(scratch + scratch_pointers_);
         const int64_t count = t.row_last - t.row_first;
-        float* paired = scratch + 2 * panel_;
-        auto* pointers = reinterpret_cast<const float**>(paired + paired_ + rounded_);
-        GemmBlock block;
-        block.k = c_.elements(count);
-        block.rows = height;
         if (left == nullptr) {
-            // In bf16 workspace.dy_rows are rounded: go back to the source.
-            for (int64_t i = 0; i < std::min(count, block.k); ++i) {
+            for (int64_t i = 0; i < count; ++i) {
                 pointers[i] = dy_.row(c_.plan.tokens[static_cast<size_t>(t.row_first + i)]);
             }
         }
-        block.a = left != nullptr ? left + t.row_first : pointers;
+        OuterProduct p;
+        p.a = left != nullptr ? left + t.row_first : pointers;
         if (c_.compute == Compute::bf16) {
-            pair_operand(t, left, height, paired);
-            for (int64_t i = 0; i < block.k; ++i) pointers[i] = paired + i * height;
-            block.a = pointers;
+            float* pairs = scratch + scratch_pairs_;
+            pack_gathered(c_.gemm, c_.compute, p.a, count, 0, height, pairs, height);
+            for (int64_t i = 0; i < c_.elements(count); ++i) pointers[i] = pairs + i * height;
+            p.a = pointers;
         }
-        block.ldc = out.stride;
-        block.accumulate = out_.accumulate;
-        for (int64_t j = t.first; j < t.last; j += c_.gemm.nr) {
-            block.cols = static_cast<int>(std::min<int64_t>(c_.gemm.nr, t.last - j));
-            pack_gathered(c_.gemm, c_.compute, right + t.row_first, count, j, block.cols, scratch,
-                          c_.gemm.nr);
-            block.b = {scratch, c_.gemm.nr};
-            block.c = out.data + j;
-            gemm_by_cols(c_.gemm, c_.compute, block);
-        }
+        p.height = height;
+        p.b = right + t.row_first;
+        p.count = count;
+        p.first = t.first;
+        p.last = t.last;
+        p.c = out;
+        p.accumulate = out_.accumulate;
+        p.stream = stream_;
+        gemm_outer(c_.gemm, c_.compute, p, scratch);
     }
 
-    void pair_operand(const MoeTask& t, const float* const* left, int64_t height,
-                      float* paired) noexcept {
-        const int64_t values = c_.gemm.bf16_values;
-        for (int64_t r = t.row_first; r < t.row_last; r += values, paired += height) {
-            const float* rows[2];
-            const int64_t n = std::min<int64_t>(values, t.row_last - r);
-            for (int64_t i = 0; i < n; ++i) {
-                rows[i] = left != nullptr ? left[r + i]
-                                          : dy_.row(c_.plan.tokens[static_cast<size_t>(r + i)]);
-            }
-            pack_gathered(c_.gemm, c_.compute, rows, n, 0, height, paired, height);
-        }
-    }
-
-    void bias_task(int e) noexcept {
-        const ExpertGradients& g = out_.experts[static_cast<size_t>(e)];
+    void biases(int e) noexcept {
+        const ExpertGradients& g = gradients(e);
         const std::span<float> spans[3] = {g.gate_bias, g.up_bias, g.down_bias};
-        const int first = begin(e), last = first + c_.plan.expert_rows(e);
+        const int first = c_.first_row(e), last = first + c_.plan.expert_rows(e);
         for (int which = 0; which < 3; ++which) {
             const std::span<float> out = spans[which];
             if (out.empty()) continue;
             if (!out_.accumulate) std::fill(out.begin(), out.end(), 0.0f);
             for (int r = first; r < last; ++r) {
                 const size_t row = static_cast<size_t>(r);
-                const float* values = which == 0   ? c_.workspace.gate_rows[row]
-                                      : which == 1 ? c_.workspace.up_rows[row]
+                const float* values = which == 0   ? ws_.hidden_rows[kGate][row]
+                                      : which == 1 ? ws_.hidden_rows[kUp][row]
                                                    : dy_.row(c_.plan.tokens[row]);
                 const float w = which == 2 ? c_.plan.weights[row] : 1.0f;
                 for (size_t i = 0; i < out.size(); ++i) out[i] += w * values[i];
@@ -323,8 +291,8 @@ class Backward {
         }
     }
 
-    void clear_task(int e) noexcept {
-        const ExpertGradients& g = out_.experts[static_cast<size_t>(e)];
+    void clear(int e) noexcept {
+        const ExpertGradients& g = gradients(e);
         for (const MatrixView<float>& m : {g.gate, g.up, g.down}) {
             if (m.data == nullptr) continue;
             for (int64_t i = 0; i < m.rows; ++i) std::fill(m.row(i), m.row(i) + m.cols, 0.0f);
@@ -345,7 +313,7 @@ class Backward {
                 const int64_t r = c_.plan.row_of[activation];
                 out_.dweights[activation] = dweight(r, t, routes.experts[activation]);
                 if (dx == nullptr) continue;
-                const float* row = c_.workspace.rows.data() + r * d;
+                const float* row = ws_.rows.data() + r * d;
                 for (int64_t j = 0; j < d; ++j) dx[j] += row[j];
             }
         });
@@ -356,7 +324,7 @@ class Backward {
         const int64_t parts = (expert.width() + c_.gemm.nr - 1) / c_.gemm.nr;
         float sum = 0;
         for (int64_t i = 0; i < parts; ++i) {
-            sum += c_.workspace.dots[static_cast<size_t>(r * dot_stride_ + i)];
+            sum += ws_.dots[static_cast<size_t>(r * dot_stride_ + i)];
         }
         const float* dy = dy_.row(token);
         for (size_t j = 0; j < expert.down_bias.size(); ++j) sum += dy[j] * expert.down_bias[j];
@@ -364,12 +332,17 @@ class Backward {
     }
 
     const MoeContext& c_;
+    MoeWorkspace& ws_;
     const MoeSaved& saved_;
     MatrixView<const float> x_, dy_;
     const Gradients& out_;
-    DifferentiateFn differentiate_;
+    float (*differentiate_)(const HiddenGradientRow&) noexcept;
+    int arrays_ = 0, rounded_ = 0;
     int64_t dot_stride_ = 0;
-    int64_t panel_ = 0, paired_ = 0, rounded_ = 0;  ///< parts of a worker's scratch
+    bool stream_ = false;
+    // A worker's scratch: panels and a tile; A in pairs of rows (bf16); pointers to rows; hidden
+    // rows of a whole expert.
+    int64_t scratch_pairs_ = 0, scratch_pointers_ = 0, scratch_hidden_ = 0, scratch_size_ = 0;
 };
 
 }  // namespace

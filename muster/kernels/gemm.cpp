@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace muster {
 
@@ -60,6 +61,7 @@ const GemmKernels& reference_kernels() noexcept {
         k.nr = kReferenceCols;
         k.bf16_values = 1;
         fill_reference(k);
+        k.fence = []() noexcept {};
         k.transpose = reference_transpose;
         k.round_row = reference_round;
         k.pair_rows = nullptr;
@@ -68,30 +70,55 @@ const GemmKernels& reference_kernels() noexcept {
     return kernels;
 }
 
+// Whether a column panel of w stays in the second-level cache while row after row of tiles walks
+// through it: its lines lie row_bytes apart and must not share too few of 1024 sets of 16 ways
+// (1 MB; larger caches have more sets), of which they may take half.
+bool reusable_in_place(const WeightMatrix& w) noexcept {
+    constexpr int64_t kSets = 1024, kLines = 8;
+    if (w.row_bytes() % 64 != 0) return true;
+    return w.rows <= kSets / std::gcd(w.row_bytes() / 64, kSets) * kLines;
+}
+
+bool can_stream(const float* c, int64_t ldc) noexcept {
+    return reinterpret_cast<uintptr_t>(c) % 64 == 0 && ldc % 16 == 0;
+}
+
+// C [m, cols] (=|+=) the tile's product, through a tile of its own where C ends within the panel.
+void run_tile(const GemmKernels& kernels, GemmTileFn fn, GemmTile t, int64_t m, int cols) noexcept {
+    if (cols == kernels.nr) return fn(t);
+    alignas(64) float edge[kMaxTileRows * kMaxTileCols];
+    float* c = t.c;
+    const int64_t ldc = t.ldc;
+    const bool accumulate = t.accumulate;
+    t.c = edge;
+    t.ldc = kernels.nr;
+    t.accumulate = t.stream = false;
+    fn(t);
+    for (int64_t i = 0; i < m; ++i, c += ldc) {
+        const float* e = edge + i * kernels.nr;
+        for (int j = 0; j < cols; ++j) c[j] = accumulate ? c[j] + e[j] : e[j];
+    }
+}
+
 template <bool kByCols>
 void gemm_block(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept {
     const auto& tiles = kByCols ? kernels.by_cols : kernels.by_rows;
     const int64_t height = tile_height(kernels, block.rows);
-    alignas(64) float edge[kMaxTileRows * kMaxTileCols];
-    const bool whole = block.cols == kernels.nr;
     GemmTile t;
     t.b = block.b.data;
     t.ldb = block.b.ldb;
     t.k = block.k;
-    for (int64_t r = 0; r < block.rows; r += height) {
+    t.ldc = block.ldc;
+    t.accumulate = block.accumulate;
+    t.stream = block.stream && !block.accumulate && can_stream(block.c, block.ldc);
+    int64_t tile = 0;
+    for (int64_t r = 0; r < block.rows; r += height, ++tile) {
         const int64_t m = std::min(height, block.rows - r);
         t.a = kByCols ? block.a : block.a + r;
         t.a_offset = kByCols ? block.a_offset + r : block.a_offset;
-        t.c = whole ? block.c + r * block.ldc : edge;
-        t.ldc = whole ? block.ldc : kernels.nr;
-        t.accumulate = whole && block.accumulate;
-        tiles[static_cast<int>(compute)][m - 1](t);
-        if (whole) continue;
-        for (int64_t i = 0; i < m; ++i) {
-            float* c = block.c + (r + i) * block.ldc;
-            const float* e = edge + i * kernels.nr;
-            for (int j = 0; j < block.cols; ++j) c[j] = block.accumulate ? c[j] + e[j] : e[j];
-        }
+        t.c = block.c + r * block.ldc;
+        block.prefetch.apply(tile, t);
+        run_tile(kernels, tiles[static_cast<int>(compute)][m - 1], t, m, block.cols);
     }
 }
 
@@ -137,7 +164,7 @@ void pack_rows(const GemmKernels& kernels, Compute compute, Isa isa, const Weigh
 PanelRef pack_cols(const GemmKernels& kernels, Compute compute, Isa isa, const WeightMatrix& w,
                    int64_t first, int count, float* panel) noexcept {
     const int nr = kernels.nr;
-    if (compute == Compute::f32 && w.dtype == DType::f32 && count == nr) {
+    if (compute == Compute::f32 && w.dtype == DType::f32 && count == nr && reusable_in_place(w)) {
         return {reinterpret_cast<const float*>(w.data) + first, w.cols};
     }
     const DecodeFn decode = decoder(w.dtype, isa);
@@ -174,6 +201,67 @@ void pack_gathered(const GemmKernels& kernels, Compute compute, const float* con
         }
         if (ld == kernels.nr) std::fill(out + cols, out + ld, 0.0f);
     }
+}
+
+Prefetch prefetch_rows(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
+                       int64_t count, int64_t rows, int64_t k) noexcept {
+    if (count <= 0 || rows <= 0 || k <= 0) return {};
+    const int64_t tiles = (rows + kernels.mr - 1) / kernels.mr;
+    const int64_t steps = tiles * k;
+    const int64_t step = (count * w.row_bytes() + steps - 1) / steps;
+    return {w.row(first), step, step * k, tiles};
+}
+
+Prefetch prefetch_cols(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
+                       int64_t count, int64_t rows, int64_t k) noexcept {
+    if (count <= 0 || rows <= 0 || k <= 0) return {};
+    const std::byte* data = w.data + dtype_bytes(w.dtype, first);
+    const int64_t tiles = (rows + kernels.mr - 1) / kernels.mr;
+    const int64_t rows_per_element = (w.rows + k - 1) / k;
+    if (rows_per_element == 1) {  // a tile per cache line of the panel's width
+        const int64_t lines = (dtype_bytes(w.dtype, count) + 63) / 64;
+        return {data, w.row_bytes(), 64, std::min(tiles, lines)};
+    }
+    return {data, rows_per_element * w.row_bytes(), w.row_bytes(),
+            std::min(tiles, rows_per_element)};
+}
+
+void gemm_outer(const GemmKernels& kernels, Compute compute, const OuterProduct& p,
+                float* scratch) noexcept {
+    // Rows per step: short enough for several panels in the scratch, long enough to pay for
+    // reading C again in the next step. Even, for pairs.
+    constexpr int64_t kDepth = 1024;
+    const int64_t nr = kernels.nr;
+    for (int64_t r = 0; r < p.count; r += kDepth) {
+        const int64_t count = std::min(kDepth, p.count - r);
+        const int64_t k = kernels.elements(compute, count);
+        const int64_t group = kOuterScratch / (k * nr) * nr;  // columns packed at a time
+        GemmBlock block;
+        block.a = p.a + kernels.elements(compute, r);
+        block.k = k;
+        block.ldc = p.c.stride;
+        block.accumulate = p.accumulate || r > 0;
+        block.stream = p.stream && p.count <= kDepth;
+        for (int64_t g = p.first; g < p.last; g += group) {
+            const int64_t end = std::min(p.last, g + group);
+            for (int64_t j = g; j < end; j += nr) {
+                pack_gathered(kernels, compute, p.b + r, count, j, std::min(nr, end - j),
+                              scratch + (j - g) * k, nr);
+            }
+            const int64_t height = tile_height(kernels, p.height);
+            for (int64_t m = 0; m < p.height; m += height) {
+                block.a_offset = m;
+                block.rows = std::min(height, p.height - m);
+                for (int64_t j = g; j < end; j += nr) {
+                    block.b = {scratch + (j - g) * k, nr};
+                    block.cols = static_cast<int>(std::min(nr, end - j));
+                    block.c = p.c.row(m) + j;
+                    gemm_by_cols(kernels, compute, block);
+                }
+            }
+        }
+    }
+    if (p.stream) kernels.fence();
 }
 
 int64_t tile_height(const GemmKernels& kernels, int64_t rows) noexcept {

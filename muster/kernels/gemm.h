@@ -24,6 +24,11 @@ struct GemmTile {
     int64_t ldc = 0;
     int64_t k = 0;  ///< elements; may be 0
     bool accumulate = false;
+    /// Past the caches, for results that nobody reads soon: c is aligned to 64 bytes and ldc a
+    /// multiple of 16, `accumulate` is false, and fence() follows before others read C.
+    bool stream = false;
+    const std::byte* prefetch = nullptr;  ///< fetched at prefetch + k * step, k by k; never null
+    int64_t prefetch_step = 0;            ///< bytes
 };
 
 using GemmTileFn = void (*)(const GemmTile& tile) noexcept;
@@ -49,6 +54,8 @@ struct GemmKernels {
     /// Two rows of n values -> n elements in Compute::bf16, when bf16_values == 2: element j holds
     /// (first[j], second[j]); a null second counts as zeros.
     void (*pair_rows)(const float* first, const float* second, int64_t n, float* elements) noexcept;
+
+    void (*fence)() noexcept;
 
     int64_t elements(Compute compute, int64_t values) const noexcept {
         return compute == Compute::f32 ? values : (values + bf16_values - 1) / bf16_values;
@@ -83,6 +90,26 @@ PanelRef pack_cols(const GemmKernels& kernels, Compute compute, Isa isa, const W
 void pack_gathered(const GemmKernels& kernels, Compute compute, const float* const* rows,
                    int64_t count, int64_t first, int64_t cols, float* out, int64_t ld) noexcept;
 
+/// What to fetch into the cache while a product runs, usually the next panel's weights: tile i of
+/// the first `tiles` fetches data + i * tile_step + k * step for each of its k.
+struct Prefetch {
+    const std::byte* data = nullptr;
+    int64_t step = 0, tile_step = 0, tiles = 0;
+
+    void apply(int64_t tile, GemmTile& t) const noexcept {
+        const bool useful = tile < tiles;
+        t.prefetch = useful ? data + tile * tile_step : reinterpret_cast<const std::byte*>(t.b);
+        t.prefetch_step = useful ? step : 0;
+    }
+};
+
+/// Rows [first, first + count) of w, spread over a product of `rows` rows and k elements.
+Prefetch prefetch_rows(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
+                       int64_t count, int64_t rows, int64_t k) noexcept;
+/// Columns [first, first + count) of w, over a product of `rows` rows.
+Prefetch prefetch_cols(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
+                       int64_t count, int64_t rows, int64_t k) noexcept;
+
 /// One B panel against many rows of A.
 struct GemmBlock {
     const float* const* a = nullptr;  ///< [rows]; or, by_cols, [k]
@@ -94,11 +121,34 @@ struct GemmBlock {
     float* c = nullptr;
     int64_t ldc = 0;
     bool accumulate = false;
+    bool stream = false;  ///< as in GemmTile, without its conditions
+    Prefetch prefetch;
 };
 
 /// C [rows, cols] (=|+=) A B. Rows are cut into tiles of equal height.
 void gemm_by_rows(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept;
 void gemm_by_cols(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept;
+
+/// C [height, last - first] (=|+=) A^T B, the sum over `count` rows: a weight gradient.
+struct OuterProduct {
+    /// Rows of A: [count] in Compute::f32, otherwise the [elements(count)] rows that pack_gathered
+    /// makes of them.
+    const float* const* a = nullptr;
+    int64_t height = 0;
+    const float* const* b = nullptr;  ///< [count] f32 rows in either case
+    int64_t count = 0;
+    int64_t first = 0, last = 0;  ///< columns of B and C; first is a multiple of nr
+    MatrixView<float> c;
+    bool accumulate = false;
+    bool stream = false;
+};
+
+/// Floats of scratch that gemm_outer needs: its packed columns of B, half of a 1 MB second-level
+/// cache.
+constexpr int64_t kOuterScratch = int64_t{128} << 10;
+
+void gemm_outer(const GemmKernels& kernels, Compute compute, const OuterProduct& product,
+                float* scratch) noexcept;
 
 /// Height of the tiles that gemm_by_* cut `rows` rows into; the last may be lower.
 int64_t tile_height(const GemmKernels& kernels, int64_t rows) noexcept;

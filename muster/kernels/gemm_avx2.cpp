@@ -29,6 +29,7 @@ GemmKernels make() noexcept {
     k.bf16_values = 1;
     fill_tiles<MultiplyF32, 1, 6>(k, Compute::f32);
     fill_tiles<MultiplyF32, 1, 6>(k, Compute::bf16);
+    k.fence = fence;
     k.transpose = transpose_rows;
     k.round_row = round_row;
     k.pair_rows = nullptr;

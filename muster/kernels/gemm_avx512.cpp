@@ -44,6 +44,7 @@ GemmKernels make() noexcept {
     k.bf16_values = 2;
     fill_tiles<MultiplyF32, 1, 14>(k, Compute::f32);
     fill_tiles<MultiplyBf16, 1, 14>(k, Compute::bf16);
+    k.fence = fence;
     k.transpose = transpose_rows;
     k.round_row = round_row;
     k.pair_rows = pair_rows;

@@ -26,7 +26,9 @@ void tile(const GemmTile& t) noexcept {
     }
     const float* b = t.b;
     const int64_t ldb = t.ldb;
-    for (int64_t k = 0; k < t.k; ++k, b += ldb) {
+    const char* prefetch = reinterpret_cast<const char*>(t.prefetch);
+    for (int64_t k = 0; k < t.k; ++k, b += ldb, prefetch += t.prefetch_step) {
+        _mm_prefetch(prefetch, _MM_HINT_T0);
         const F b0 = Vec::load(b);
         const F b1 = Vec::load(b + Vec::kLanes);
         const float* column = kByCols ? t.a[k] + t.a_offset : nullptr;
@@ -36,6 +38,14 @@ void tile(const GemmTile& t) noexcept {
             acc[i][0] = Multiply::apply(x, b0, acc[i][0]);
             acc[i][1] = Multiply::apply(x, b1, acc[i][1]);
         }
+    }
+    if (t.stream) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kM; ++i) {
+            Vec::stream(t.c + i * t.ldc, acc[i][0]);
+            Vec::stream(t.c + i * t.ldc + Vec::kLanes, acc[i][1]);
+        }
+        return;
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kM; ++i) {
@@ -58,9 +68,23 @@ constexpr void fill_tiles(GemmKernels& kernels, Compute compute) {
     if constexpr (kM < kMost) fill_tiles<Multiply, kM + 1, kMost>(kernels, compute);
 }
 
+void fence() noexcept { _mm_sfence(); }
+
 void transpose_rows(const float* const* rows, int count, int64_t k, float* panel) noexcept {
     constexpr int kL = Vec::kLanes;
-    for (int64_t k0 = 0; k0 < k; k0 += kL) {
+    int64_t k0 = 0;
+    if (count == kNr) {  // the common case without masks
+        for (; k0 + kL <= k; k0 += kL) {
+            for (int half = 0; half < 2; ++half) {
+                Vec::F r[kL];
+                for (int i = 0; i < kL; ++i) r[i] = Vec::load(rows[half * kL + i] + k0);
+                Vec::transpose(r);
+                float* out = panel + k0 * kNr + half * kL;
+                for (int i = 0; i < kL; ++i) Vec::store(out + i * kNr, r[i]);
+            }
+        }
+    }
+    for (; k0 < k; k0 += kL) {
         const int64_t depth = k - k0 < kL ? k - k0 : kL;
         for (int half = 0; half < 2; ++half) {
             Vec::F r[kL];

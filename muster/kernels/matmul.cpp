@@ -149,22 +149,22 @@ void matmul_weight_gradient(MatrixView<const float> dy, MatrixView<const float> 
             a_rows[static_cast<size_t>(i)] = a_copy.data() + i * dy.cols;
         }
     }
-    for_panels(p, k * p.kernels.nr, executor,
-               [&](int64_t first, int cols, int64_t row, int64_t end, float* scratch) {
-                   pack_gathered(p.kernels, compute, x_rows.data(), x.rows, first, cols, scratch,
-                                 p.kernels.nr);
-                   GemmBlock block;
-                   block.a = a_rows.data();
-                   block.a_offset = row;
-                   block.rows = end - row;
-                   block.k = k;
-                   block.b = {scratch, p.kernels.nr};
-                   block.cols = cols;
-                   block.c = dw.row(row) + first;
-                   block.ldc = dw.stride;
-                   block.accumulate = accumulate;
-                   gemm_by_cols(p.kernels, compute, block);
-               });
+    // Tasks of several panels, which share what they read of A.
+    constexpr int64_t kPanels = 4;
+    const int64_t step = kPanels * p.kernels.nr;
+    Buffer<float> scratch(static_cast<size_t>(kOuterScratch * executor.workers()));
+    executor.run(static_cast<int>(chunks(dw.cols, step)), [&](int task, int worker) {
+        OuterProduct product;
+        product.a = a_rows.data();
+        product.height = dw.rows;
+        product.b = x_rows.data();
+        product.count = x.rows;
+        product.first = task * step;
+        product.last = std::min(dw.cols, product.first + step);
+        product.c = dw;
+        product.accumulate = accumulate;
+        gemm_outer(p.kernels, compute, product, scratch.data() + worker * kOuterScratch);
+    });
 }
 
 }  // namespace muster
