@@ -6,7 +6,7 @@
 namespace muster {
 namespace {
 
-/// e^x for x <= 0, and 0 at and below -87, where the result would leave the normal numbers.
+/// e^x for x <= 0, and 0 below -87, where the result would leave the normal numbers.
 /// Relative error below 2^-22. x = n ln 2 + r, |r| <= ln 2 / 2; the Taylor series up to r^7 leaves
 /// r^8 / 8! < 6e-9 of the result. ln 2 is split so that n times its head is exact.
 Vec::F exp_below_zero(Vec::F x) noexcept {
@@ -23,7 +23,7 @@ Vec::F exp_below_zero(Vec::F x) noexcept {
     p = Vec::fma(p, r, Vec::set1(0.5f));
     p = Vec::fma(p, r, Vec::set1(1.0f));
     p = Vec::fma(p, r, Vec::set1(1.0f));
-    return Vec::if_positive(Vec::sub(x, limit), Vec::scale(p, n), Vec::zero());
+    return Vec::if_positive(Vec::sub(limit, x), Vec::zero(), Vec::scale(p, n));  // NaN stays
 }
 
 /// The largest lane.

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/model/forward.h"
+
+#include <gtest/gtest.h>
+
+#include "muster/core/thread_team.h"
+#include "muster/cpu/isa.h"
+#include "muster/model/export.h"
+#include "muster/model/reference.h"
+#include "muster/model/testing.h"
+#include "muster/quant/convert.h"
+
+namespace muster {
+namespace {
+
+using testing::Checkpoint;
+using testing::random_checkpoint;
+using testing::random_tokens;
+using testing::Reference;
+using testing::TemporaryDirectory;
+
+// A logit of size 1 passes through about 30 sums of at most 40 f32 terms per layer; each adds a
+// relative error near sqrt(40) * 2^-24 = 4e-7, and norms keep sizes near one. Three layers stay
+// below 4e-5 unless a route flips.
+constexpr double kTolerance = 1e-4;
+
+Model exported(const Checkpoint& checkpoint, DType dtype = DType::f32) {
+    const TemporaryDirectory directory;
+    checkpoint.write(directory / "run");
+    export_gguf(directory / "run", directory / "model.gguf", dtype);
+    return Model::load(directory / "model.gguf");  // the mapping outlives the name
+}
+
+using Logits = std::vector<std::vector<float>>;
+
+/// Feeds tokens in passes of `rows`, all logits wanted.
+Logits logits_of(ForwardContext& context, KvCache& cache, RequestRouting& routing,
+                 const std::vector<int32_t>& tokens, int rows, const PassOptions& options = {}) {
+    Logits out;
+    for (size_t i = 0; i < tokens.size(); i += rows) {
+        std::vector<BatchRow> batch;
+        for (size_t t = i; t < std::min(tokens.size(), i + rows); ++t)
+            batch.push_back({tokens[t], &cache, &routing, true});
+        context.forward(batch, options);
+        const auto logits = context.logits(0, context.wanted());
+        for (int64_t r = 0; r < logits.rows; ++r)
+            out.emplace_back(logits.row(r), logits.row(r) + logits.cols);
+    }
+    return out;
+}
+
+Logits logits_of(const Model& model, const std::vector<int32_t>& tokens, int rows,
+                 const PassOptions& options = {}, const RoutingPolicy& policy = {},
+                 int threads = 2) {
+    ThreadTeam team(threads);
+    ForwardContext context(model, team, rows);
+    KvCache cache(model.config(), model.config().context);
+    RequestRouting routing(model.config(), policy);
+    return logits_of(context, cache, routing, tokens, rows, options);
+}
+
+PassOptions tracing(TraceSink& sink) {
+    PassOptions options;
+    options.trace = &sink;
+    return options;
+}
+PassOptions touching(Intervention& intervention) {
+    PassOptions options;
+    options.intervention = &intervention;
+    return options;
+}
+PassOptions fixed(std::span<const RouteTable> routes) {
+    PassOptions options;
+    options.fixed_routes = routes;
+    return options;
+}
+
+template <typename A, typename B>
+double largest_difference(const A& a, const B& b) {
+    double worst = a.size() == b.size() ? 0 : INFINITY;
+    for (size_t t = 0; t < std::min(a.size(), b.size()); ++t)
+        for (size_t i = 0; i < a[t].size(); ++i)
+            worst = std::max(worst, std::abs(static_cast<double>(a[t][i]) - b[t][i]));
+    return worst;
+}
+
+struct Routes : TraceSink {
+    std::map<std::pair<int, int64_t>, std::vector<int32_t>> experts;
+    void layer(const LayerTrace& trace) override {
+        for (int t = 0; t < trace.routes.tokens(); ++t) {
+            const auto e = trace.routes.token_experts(t);
+            experts[{trace.layer, trace.rows.positions[t]}] = {e.begin(), e.end()};
+        }
+    }
+};
+
+class Forward : public ::testing::TestWithParam<ModelConfig> {};
+
+TEST_P(Forward, EqualsAPlainImplementationOnEveryInstructionSet) {
+    const Checkpoint checkpoint = random_checkpoint(GetParam());
+    const Model model = exported(checkpoint);
+    EXPECT_EQ(model.config().architecture, GetParam().architecture);
+    const auto tokens = random_tokens(model.config(), 40);
+    Reference reference(checkpoint);
+    const auto expected = reference.logits(tokens);
+    const Isa best = current_isa();
+    for (const Isa isa : available_isas()) {
+        set_isa(isa);
+        Routes routes;
+        const Logits logits = logits_of(model, tokens, 40, tracing(routes));
+        EXPECT_LT(largest_difference(logits, expected), kTolerance) << isa_name(isa);
+        for (const auto& [place, experts] : routes.experts) {
+            const testing::Route& route = reference.routes()[place.first][place.second];
+            ASSERT_EQ(experts.size(), route.size());
+            for (size_t i = 0; i < route.size(); ++i) EXPECT_EQ(experts[i], route[i].first);
+        }
+    }
+    set_isa(best);
+}
+
+TEST_P(Forward, DoesNotDependOnHowTokensAreCutIntoPasses) {
+    const Model model = exported(random_checkpoint(GetParam()));
+    const auto tokens = random_tokens(model.config(), 40);
+    const Logits whole = logits_of(model, tokens, 40);
+    for (const int rows : {1, 7, 16})
+        EXPECT_LT(largest_difference(whole, logits_of(model, tokens, rows)), kTolerance) << rows;
+}
+
+TEST_P(Forward, DoesNotDependOnTheNumberOfThreads) {
+    const Model model = exported(random_checkpoint(GetParam()));
+    const auto tokens = random_tokens(model.config(), 40);
+    const Logits one = logits_of(model, tokens, 40, {}, {}, 1);
+    for (const int threads : {2, 3, 5})
+        EXPECT_EQ(one, logits_of(model, tokens, 40, {}, {}, threads)) << threads;
+}
+
+TEST_P(Forward, UsesQuantisedWeightsAsTheyAreStored) {
+    for (const DType dtype : {DType::f16, DType::bf16, DType::q8_0}) {
+        Checkpoint checkpoint = random_checkpoint(GetParam());
+        const Model model = exported(checkpoint, dtype);
+        // The reference takes what the file holds, decoded: the tolerance stays that of f32 sums.
+        for (auto& [name, t] : checkpoint.tensors) {
+            if (t.shape.size() != 2 || name.ends_with("mlp.gate.weight")) continue;
+            const int64_t cols = t.shape[1];
+            if (cols % dtype_info(dtype).block_elements != 0) continue;
+            std::vector<std::byte> stored(dtype_bytes(dtype, cols));
+            for (int64_t r = 0; r < t.shape[0]; ++r) {
+                encode_row(dtype, t.values.data() + r * cols, stored.data(), cols);
+                decode_row(dtype, stored.data(), t.values.data() + r * cols, cols);
+            }
+        }
+        const auto tokens = random_tokens(model.config(), 24);
+        const auto expected = Reference(checkpoint).logits(tokens);
+        for (const int rows : {1, 24})
+            EXPECT_LT(largest_difference(logits_of(model, tokens, rows), expected), kTolerance)
+                << dtype_info(dtype).name << " in passes of " << rows;
+    }
+}
+
+TEST_P(Forward, RowsOfOneBatchAreIndependent) {
+    const Model model = exported(random_checkpoint(GetParam()));
+    const auto a = random_tokens(model.config(), 20, 3), b = random_tokens(model.config(), 13, 4);
+    const Logits alone_a = logits_of(model, a, 20);
+    const RoutingPolicy other = RoutingPolicy::parse("top-k:1");
+    const Logits alone_b = logits_of(model, b, 20, {}, other);
+    ThreadTeam team(2);
+    ForwardContext context(model, team, 64);
+    KvCache cache_a(model.config(), 20), cache_b(model.config(), 13);
+    RequestRouting routing_a(model.config()), routing_b(model.config(), other);
+    std::vector<BatchRow> rows;
+    for (size_t t = 0; t < a.size(); ++t) {  // interleaved
+        rows.push_back({a[t], &cache_a, &routing_a, true});
+        if (t < b.size()) rows.push_back({b[t], &cache_b, &routing_b, true});
+    }
+    context.forward(rows);
+    const auto logits = context.logits(0, context.wanted());
+    Logits got_a, got_b;
+    for (size_t r = 0; r < rows.size(); ++r)
+        (rows[r].cache == &cache_a ? got_a : got_b)
+            .emplace_back(logits.row(r), logits.row(r) + logits.cols);
+    EXPECT_LT(largest_difference(got_a, alone_a), kTolerance);
+    EXPECT_LT(largest_difference(got_b, alone_b), kTolerance);
+    EXPECT_GT(largest_difference(logits_of(model, b, 20), alone_b), 0.01);  // the policy matters
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Forward,
+                         ::testing::Values(testing::tiny_olmoe(), testing::tiny_muster()),
+                         [](const auto& info) { return info.param.architecture; });
+
+TEST(ForwardPass, TakesFixedRoutesAndReportsExperts) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 12);
+    struct Tables : TraceSink {
+        std::vector<RouteTable> tables;
+        void layer(const LayerTrace& trace) override { tables.push_back(trace.routes); }
+    } recorded;
+    const Logits free = logits_of(model, tokens, 12, tracing(recorded));
+    EXPECT_EQ(free, logits_of(model, tokens, 12, fixed(recorded.tables)));
+    // Other routes, other logits; in several passes, so that positions find their entries.
+    for (float& w : recorded.tables[1].weights) w *= 0.5f;
+    const Logits halved = logits_of(model, tokens, 12, fixed(recorded.tables));
+    EXPECT_GT(largest_difference(free, halved), 0.01);
+    EXPECT_LT(largest_difference(halved, logits_of(model, tokens, 5, fixed(recorded.tables))),
+              kTolerance);
+
+    SerialExecutor executor;
+    ForwardContext context(model, executor, 12);
+    KvCache cache(model.config(), 12);
+    RequestRouting routing(model.config(), RoutingPolicy::parse("top-k:3/2/1"));
+    logits_of(context, cache, routing, tokens, 12);
+    const auto experts = context.experts_of(5);
+    EXPECT_EQ(std::vector<int32_t>(experts.begin(), experts.end()),
+              (std::vector<int32_t>{3, 2, 1}));
+}
+
+TEST(ForwardPass, InterventionsChangeWhatTheyTouch) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 12);
+    const Logits plain = logits_of(model, tokens, 12);
+    struct Touch : Intervention {
+        bool ban = false;
+        float factor = 1;
+        bool touches(int l) const override { return l == 1; }
+        void before_route(int, const RowInfo&, MatrixView<float> logits) override {
+            if (ban)
+                for (int64_t t = 0; t < logits.rows; ++t) logits(t, 0) = -1e4f;
+        }
+        void after_experts(int, const RowInfo&, MatrixView<float> y) override {
+            for (int64_t i = 0; i < y.rows * y.cols; ++i) y.data[i] *= factor;
+        }
+    } touch;
+    EXPECT_LT(largest_difference(plain, logits_of(model, tokens, 12, touching(touch))), kTolerance);
+    touch.factor = 0;
+    EXPECT_GT(largest_difference(plain, logits_of(model, tokens, 12, touching(touch))), 0.01);
+    touch.factor = 1;
+    touch.ban = true;
+    const Logits banned = logits_of(model, tokens, 12, {}, RoutingPolicy::parse("model,ban=1.0"));
+    EXPECT_GT(largest_difference(plain, banned), 0.01);
+}
+
+TEST(ForwardPass, LeavesCachesAloneWhenItFails) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    SerialExecutor executor;
+    ForwardContext context(model, executor, 8);
+    KvCache cache(model.config(), 4);
+    RequestRouting routing(model.config());
+    const auto pass = [&](const std::vector<int32_t>& tokens) {
+        std::vector<BatchRow> rows;
+        for (const int32_t t : tokens) rows.push_back({t, &cache, &routing, false});
+        context.forward(rows);
+    };
+    pass({1, 5});
+    EXPECT_THROW(pass({1, 100000}), Error);
+    EXPECT_THROW(pass({-1}), Error);
+    EXPECT_THROW(pass({1, 2, 3}), Error);  // the context is full
+    EXPECT_EQ(cache.length(), 2);
+    cache.keys(0, 0)[0] = NAN;
+    EXPECT_THROW(pass({7}), Error);
+    EXPECT_EQ(cache.length(), 2);
+}
+
+TEST(ForwardPass, MeanPolicyMovesItsP) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 40);
+    SerialExecutor executor;
+    ForwardContext context(model, executor, 4);
+    RequestRouting routing(model.config(), RoutingPolicy::parse("mean:3"));
+    double experts = 0;
+    int rows = 0;
+    for (int round = 0; round < 30; ++round) {
+        KvCache cache(model.config(), 40);
+        for (size_t i = 0; i < tokens.size(); i += 4) {
+            std::vector<BatchRow> batch;
+            for (size_t t = i; t < i + 4; ++t) batch.push_back({tokens[t], &cache, &routing});
+            context.forward(batch);
+            if (round < 15) continue;
+            for (int r = 0; r < 4; ++r)
+                for (const int32_t n : context.experts_of(r)) experts += n;
+            rows += 4;
+        }
+    }
+    EXPECT_NEAR(experts / rows / 3, 3.0, 0.15);
+    EXPECT_TRUE(routing.controlled());
+    RequestRouting copy(model.config(), RoutingPolicy::parse("mean:3"));
+    copy.restore_controllers(routing.controller_state());
+    EXPECT_EQ(copy.layer(2).p, routing.layer(2).p);
+}
+
+}  // namespace
+}  // namespace muster
