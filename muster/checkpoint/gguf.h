@@ -84,10 +84,10 @@ class GgufWriter {
     void set_u32(std::string key, uint32_t value);
     void set_f32(std::string key, float value);
     void set_bool(std::string key, bool value);
-    void set_string(std::string key, std::string value);
-    void set_strings(std::string key, std::vector<std::string> values);
-    void set_f32s(std::string key, std::vector<float> values);
-    void set_i32s(std::string key, std::vector<int32_t> values);
+    void set_string(std::string key, std::string_view value);
+    void set_strings(std::string key, const std::vector<std::string>& values);
+    void set_f32s(std::string key, const std::vector<float>& values);
+    void set_i32s(std::string key, const std::vector<int32_t>& values);
 
     /// Adds a tensor; the view's bytes must stay alive until write(). Names are unique (asserted).
     void add_tensor(std::string name, TensorView tensor);

@@ -215,8 +215,9 @@ TensorInfo read_tensor_info(ByteCursor& cursor, size_t index) {
     }
     const auto bytes = checked_bytes(info.dtype, info.shape);
     if (!bytes) {
-        throw Error(cursor.where(), fmt::format("tensor {} of shape {} has more than 2^63 - 1 bytes",
-                                                quote(info.name), shape_text(info.shape)));
+        throw Error(cursor.where(),
+                    fmt::format("tensor {} of shape {} has more than 2^63 - 1 bytes",
+                                quote(info.name), shape_text(info.shape)));
     }
     info.bytes = static_cast<uint64_t>(*bytes);
     return info;

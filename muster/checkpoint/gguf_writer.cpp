@@ -55,31 +55,34 @@ void check_finite(std::string_view key, float value) {
     }
 }
 
+[[noreturn]] void refuse(std::string_view where, std::string_view name, const std::string& what) {
+    throw Error(where, fmt::format("cannot store tensor {}: {}", quote(name), what));
+}
+
 /// Bytes of a tensor that GGUF can hold; throws Error otherwise.
 uint64_t storable_bytes(std::string_view name, const TensorView& view, std::optional<size_t> given,
                         std::string_view where) {
-    const auto fail = [&](const std::string& what) {
-        throw Error(where, fmt::format("cannot store tensor {}: {}", quote(name), what));
-    };
     if (name.empty() || name.size() > gguf::kMaxOurName) {
-        fail(
+        refuse(
+            where, name,
             fmt::format("its name has {} bytes, expected 1 to {}", name.size(), gguf::kMaxOurName));
     }
     const bool positive = std::ranges::all_of(view.shape, [](int64_t d) { return d >= 1; });
     if (view.shape.empty() || view.shape.size() > gguf::kMaxDimensions || !positive) {
-        fail(fmt::format("its shape is {}, expected 1 to {} dimensions of at least 1",
-                         shape_text(view.shape), gguf::kMaxDimensions));
+        refuse(where, name,
+               fmt::format("its shape is {}, expected 1 to {} dimensions of at least 1",
+                           shape_text(view.shape), gguf::kMaxDimensions));
     }
     const auto bytes = checked_bytes(view.dtype, view.shape);
     if (!bytes) {
         const DTypeInfo& info = dtype_info(view.dtype);
-        fail(
-            fmt::format("its shape is {}, expected rows of whole blocks of {} values ({}) and "
-                        "less than 2^63 bytes",
-                        shape_text(view.shape), info.block_elements, info.name));
+        refuse(where, name,
+               fmt::format("its shape is {}, expected rows of whole blocks of {} values ({}) and "
+                           "less than 2^63 bytes",
+                           shape_text(view.shape), info.block_elements, info.name));
     }
     if (given && *given != static_cast<uint64_t>(*bytes)) {
-        fail(fmt::format("it has {} bytes, expected {}", *given, *bytes));
+        refuse(where, name, fmt::format("it has {} bytes, expected {}", *given, *bytes));
     }
     MUSTER_ASSERT(view.data != nullptr);
     return static_cast<uint64_t>(*bytes);
@@ -124,20 +127,20 @@ void GgufWriter::set_bool(std::string key, bool value) {
     set(std::move(key), encoded(ValueType::boolean, static_cast<uint8_t>(value)));
 }
 
-void GgufWriter::set_string(std::string key, std::string value) {
-    set(std::move(key), encoded(ValueType::string, std::string_view(value)));
+void GgufWriter::set_string(std::string key, std::string_view value) {
+    set(std::move(key), encoded(ValueType::string, value));
 }
 
-void GgufWriter::set_strings(std::string key, std::vector<std::string> values) {
+void GgufWriter::set_strings(std::string key, const std::vector<std::string>& values) {
     set(std::move(key), encoded_array(ValueType::string, values));
 }
 
-void GgufWriter::set_f32s(std::string key, std::vector<float> values) {
+void GgufWriter::set_f32s(std::string key, const std::vector<float>& values) {
     for (const float value : values) check_finite(key, value);
     set(std::move(key), encoded_array(ValueType::f32, values));
 }
 
-void GgufWriter::set_i32s(std::string key, std::vector<int32_t> values) {
+void GgufWriter::set_i32s(std::string key, const std::vector<int32_t>& values) {
     set(std::move(key), encoded_array(ValueType::i32, values));
 }
 

@@ -35,7 +35,7 @@ struct Header {
 /// Reads a header; `where` stands in messages. Throws Error for anything that is not
 /// {"name": {"dtype": …, "shape": […], "data_offsets": [begin, end]}, …, "__metadata__": {…}},
 /// which bounds the depth to three. Whether offsets fit shapes is left to the caller.
-Header parse_header(std::string_view json, std::string_view where);
+Header parse_header(std::string_view text, std::string_view where);
 
 /// The name of a format (`BF16`), empty when safetensors has none.
 std::string_view dtype_name(DType dtype) noexcept;

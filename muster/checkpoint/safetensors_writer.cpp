@@ -22,23 +22,26 @@ std::string json_string(const std::string& text, std::string_view where) {
     }
 }
 
+[[noreturn]] void refuse(std::string_view where, const std::string& name, const std::string& what) {
+    throw Error(where, fmt::format("cannot store tensor {}: {}", quote(name), what));
+}
+
 /// Bytes of a tensor that safetensors can hold; throws Error otherwise.
 uint64_t storable_bytes(const NamedTensor& tensor, std::string_view where) {
     const TensorView& view = tensor.view;
-    const auto fail = [&](const std::string& what) {
-        throw Error(where, fmt::format("cannot store tensor {}: {}", quote(tensor.name), what));
-    };
-    if (tensor.name == safetensors::kMetadataKey) fail("its name is reserved");
+    if (tensor.name == safetensors::kMetadataKey)
+        refuse(where, tensor.name, "its name is reserved");
     if (safetensors::dtype_name(view.dtype).empty()) {
-        fail(fmt::format("its format is {}, expected f32, f16, bf16 or i32",
-                         dtype_info(view.dtype).name));
+        refuse(where, tensor.name,
+               fmt::format("its format is {}, expected f32, f16, bf16 or i32",
+                           dtype_info(view.dtype).name));
     }
     const auto bytes = checked_bytes(view.dtype, view.shape);
     if (!bytes || view.shape.size() > safetensors::kMaxDimensions) {
-        fail(
-            fmt::format("its shape is {}, expected at most {} dimensions from 0 and less than "
-                        "2^63 bytes",
-                        shape_text(view.shape), safetensors::kMaxDimensions));
+        refuse(where, tensor.name,
+               fmt::format("its shape is {}, expected at most {} dimensions from 0 and less than "
+                           "2^63 bytes",
+                           shape_text(view.shape), safetensors::kMaxDimensions));
     }
     MUSTER_ASSERT(view.data != nullptr || *bytes == 0);
     return static_cast<uint64_t>(*bytes);
@@ -51,6 +54,7 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Name
     constexpr size_t kDataAlignment = 64;
     const std::string where = path.string();
     std::vector<const NamedTensor*> order;
+    order.reserve(tensors.size());
     for (const NamedTensor& tensor : tensors) order.push_back(&tensor);
     std::ranges::stable_sort(order, std::ranges::greater{}, [](const NamedTensor* t) {
         return dtype_info(t->view.dtype).block_bytes;
