@@ -30,10 +30,10 @@ struct Vec {
         return _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
     }
     static F load_part(const float* p, int64_t n) noexcept {
-        return _mm256_maskload_ps(p, mask(n));
+        return n >= 8 ? load(p) : _mm256_maskload_ps(p, mask(n));
     }
     static void store_part(float* p, F x, int64_t n) noexcept {
-        _mm256_maskstore_ps(p, mask(n), x);
+        n >= 8 ? store(p, x) : _mm256_maskstore_ps(p, mask(n), x);
     }
     static F add(F a, F b) noexcept { return _mm256_add_ps(a, b); }
     static F sub(F a, F b) noexcept { return _mm256_sub_ps(a, b); }

@@ -35,11 +35,13 @@ struct Vec {
         return n >= 16 ? __mmask16(0xffff) : static_cast<__mmask16>((1u << n) - 1);
     }
     /// The first min(n, kLanes) lanes; the others are zero, or not written. n >= 0.
+    /// Whole vectors go without a mask: a masked load cannot take its data from a store in flight
+    /// and would wait until all earlier stores have reached the cache.
     static F load_part(const float* p, int64_t n) noexcept {
-        return _mm512_maskz_loadu_ps(mask(n), p);
+        return n >= 16 ? load(p) : _mm512_maskz_loadu_ps(mask(n), p);
     }
     static void store_part(float* p, F x, int64_t n) noexcept {
-        _mm512_mask_storeu_ps(p, mask(n), x);
+        n >= 16 ? store(p, x) : _mm512_mask_storeu_ps(p, mask(n), x);
     }
     static F add(F a, F b) noexcept { return _mm512_add_ps(a, b); }
     static F sub(F a, F b) noexcept { return _mm512_sub_ps(a, b); }

@@ -174,8 +174,21 @@ class Backward {
                 tile.ldc = nr;
                 tile.k = k;
                 next.apply(index, tile);
+                prefetch_saved(r, m, f);
                 c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1](tile);
                 for (int64_t i = 0; i < m; ++i) hidden_row(r + i, f, scratch + i * nr, cols);
+            }
+        }
+    }
+
+    // The tile's pre-activations come from far away, in pieces too short for the hardware to
+    // guess; they arrive while its product runs.
+    void prefetch_saved(int64_t first, int64_t m, int64_t f) const noexcept {
+        for (int64_t i = 0; i < m; ++i) {
+            const int64_t at = saved_.row_offsets[static_cast<size_t>(first + i)] + f;
+            for (int64_t line = 0; line < c_.gemm.nr; line += 16) {
+                __builtin_prefetch(saved_.up.data() + at + line);
+                if (c_.bank.gated) __builtin_prefetch(saved_.gate.data() + at + line);
             }
         }
     }

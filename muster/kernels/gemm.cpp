@@ -83,20 +83,19 @@ bool can_stream(const float* c, int64_t ldc) noexcept {
     return reinterpret_cast<uintptr_t>(c) % 64 == 0 && ldc % 16 == 0;
 }
 
-// C [m, cols] (=|+=) the tile's product, through a tile of its own where C ends within the panel.
-void run_tile(const GemmKernels& kernels, GemmTileFn fn, GemmTile t, int64_t m, int cols) noexcept {
-    if (cols == kernels.nr) return fn(t);
+// A tile whose C ends within the panel: through memory of its own.
+void run_edge_tile(const GemmKernels& kernels, GemmTileFn fn, const GemmTile& t, int64_t m,
+                   int cols) noexcept {
     alignas(64) float edge[kMaxTileRows * kMaxTileCols];
-    float* c = t.c;
-    const int64_t ldc = t.ldc;
-    const bool accumulate = t.accumulate;
-    t.c = edge;
-    t.ldc = kernels.nr;
-    t.accumulate = t.stream = false;
-    fn(t);
-    for (int64_t i = 0; i < m; ++i, c += ldc) {
+    GemmTile whole = t;
+    whole.c = edge;
+    whole.ldc = kernels.nr;
+    whole.accumulate = whole.stream = false;
+    fn(whole);
+    for (int64_t i = 0; i < m; ++i) {
+        float* c = t.c + i * t.ldc;
         const float* e = edge + i * kernels.nr;
-        for (int j = 0; j < cols; ++j) c[j] = accumulate ? c[j] + e[j] : e[j];
+        for (int j = 0; j < cols; ++j) c[j] = t.accumulate ? c[j] + e[j] : e[j];
     }
 }
 
@@ -118,7 +117,8 @@ void gemm_block(const GemmKernels& kernels, Compute compute, const GemmBlock& bl
         t.a_offset = kByCols ? block.a_offset + r : block.a_offset;
         t.c = block.c + r * block.ldc;
         block.prefetch.apply(tile, t);
-        run_tile(kernels, tiles[static_cast<int>(compute)][m - 1], t, m, block.cols);
+        const GemmTileFn fn = tiles[static_cast<int>(compute)][m - 1];
+        block.cols == kernels.nr ? fn(t) : run_edge_tile(kernels, fn, t, m, block.cols);
     }
 }
 
