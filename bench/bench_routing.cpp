@@ -37,16 +37,18 @@ struct Routing {
     }
 };
 
-Samples measure(Routing& routing, const ResolvedRouter& router, int runs) {
+Samples measure(Routing& routing, const ResolvedRouter& router, int runs, Clock clock) {
     Samples seconds;
     routing.run(router);
-    for (int i = 0; i < runs; ++i) seconds.add(time_of([&] { routing.run(router); }));
+    for (int i = 0; i < runs; ++i) seconds.add(time_of([&] { routing.run(router); }, clock));
     return seconds;
 }
 
 /// The bar: top-k:8 and the feed-forward that its routes steer, in turn.
-void report_share(const Report& report, Routing& routing, const ResolvedRouter& router,
-                  ThreadTeam& team, int runs) {
+void report_share(const Report& report, Routing& routing, const ResolvedRouter& router, int threads,
+                  int runs, Clock clock) {
+    ThreadTeam team(threads);
+    const double working = clock == cpu_clock ? team.workers() : 1;
     Layer layer({routing.experts, 2048, 1024, routing.tokens, 8, DType::bf16}, 1);
     std::vector<float> y(layer.x.size());
     MoeWorkspace workspace;
@@ -59,8 +61,8 @@ void report_share(const Report& report, Routing& routing, const ResolvedRouter& 
     forward();
     Samples seconds, share;
     for (int i = 0; i < runs; ++i) {
-        const double cost = measure(routing, router, 5).median();
-        seconds.add(time_of(forward));
+        const double cost = measure(routing, router, 5, clock).median();
+        seconds.add(time_of(forward, clock) / working);
         share.add(cost / seconds.values.back());
     }
     report.line("expert feed-forward of top-k:8", seconds, "ms", 1e3);
@@ -74,7 +76,8 @@ int main(int argc, char** argv) {
     const int forwards = int_option(argc, argv, "--forwards", 5);
     Routing routing(int_option(argc, argv, "--tokens", 4096),
                     int_option(argc, argv, "--experts", 64));
-    ThreadTeam team(int_option(argc, argv, "--threads", 0));
+    const int threads = int_option(argc, argv, "--threads", 0);
+    const Clock clock = int_option(argc, argv, "--cpu-clock", 0) != 0 ? cpu_clock : wall_clock;
     RouterSpec spec;
     spec.num_experts = routing.experts;
     const auto resolved = [&spec](const char* policy) {
@@ -86,6 +89,6 @@ int main(int argc, char** argv) {
          {"top-k:8", "top-k:8,weight=renorm", "top-k:8,score=sigmoid",
           "top-k:8,score=sqrt-softplus", "top-k:1", "top-k:32", "top-p:0.4", "top-p:0.9",
           "relative:0.2,min=4,max=8", "random:8", "expert-choice:8"})
-        report.line(policy, measure(routing, resolved(policy), runs), "ms", 1e3);
-    if (forwards > 0) report_share(report, routing, resolved("top-k:8"), team, forwards);
+        report.line(policy, measure(routing, resolved(policy), runs, clock), "ms", 1e3);
+    if (forwards > 0) report_share(report, routing, resolved("top-k:8"), threads, forwards, clock);
 }

@@ -41,7 +41,8 @@ struct RoutingPolicy {
     std::vector<double> values;  ///< one for all layers, or one per layer; empty for model, hash
     std::optional<Score> score;  ///< key `score`
     std::optional<Weighting> weight;  ///< key `weight`: raw, renorm, softmax, uniform
-    std::optional<double> scale;      ///< key `weight=scale:x`: multiplies the combine weights
+    std::optional<double> scale;      ///< key `weight=scale:x`, which may stand beside a `weight`:
+                                      ///< multiplies the combine weights
     std::optional<int> min;           ///< key `min`: at least so many experts per token
     std::optional<int> max;           ///< key `max`: at most so many
     std::optional<int> groups;        ///< key `groups`: only experts of the so many best groups

@@ -23,7 +23,7 @@ struct RouterSpec {
     float scale = 1;                  ///< multiplies every combine weight
     float renorm_floor = 6.1035e-5f;  ///< sums below are raised to it before dividing
     int min = 1;
-    int max = 0;     ///< 0: num_experts
+    int max = 0;     ///< 0: num_experts (after resolve() never 0)
     int groups = 1;  ///< experts are split into this many equal, consecutive groups
     int groups_used = 1;
     int group_top =
@@ -34,7 +34,7 @@ struct RouterSpec {
 /// Learned router parameters, all optional, not owned; each [E] when present.
 struct RouterParameters {
     std::span<const float> selection_bias;  ///< added to the scores for selection only
-    std::span<const float> thresholds;      ///< for Selection::threshold
+    std::span<const float> thresholds;      ///< for Selection::threshold, in units of the score
     std::span<const int32_t> hash_table;    ///< [vocabulary * k] expert ids, for Selection::hash
 };
 
@@ -49,8 +49,9 @@ struct ResolvedRouter {
     double p = 0.4;
 };
 
-/// Fills the policy's choices into `spec` for `layer` of `layers`. Throws Error when they cannot
-/// work: k above E, as many values as neither 1 nor layers, p outside (0, 1], all experts banned ….
+/// Fills the policy's choices into `spec` for `layer` of `layers`; docs/routing.md says which bound
+/// wins where both name one. Throws Error when they cannot work: k above E, as many values as
+/// neither 1 nor layers, p outside (0, 1], all experts banned …, or when `spec` makes no sense.
 ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int layer, int layers);
 
 /// Batch context some selections need; may be left empty otherwise.
@@ -62,7 +63,8 @@ struct RouteContext {
     uint64_t seed = 0;
 };
 
-/// Scratch memory of `route`, reused from call to call. One per thread that routes.
+/// Scratch memory of `route`, reused from call to call: nothing is allocated once it is warm. One
+/// per thread that routes.
 struct RouteScratch {
     std::vector<float> scores;  ///< [T, E] after a call: the scores, without selection bias
     std::vector<float> work;
@@ -71,7 +73,9 @@ struct RouteScratch {
 
 /// Routes T tokens: scores, selection under the budget, weights; fills `table` (cleared first).
 /// logits: [T, E] f32. Ties go to the lower expert index. T = 0 gives an empty table.
-/// Throws Error when a logit is NaN or infinite (naming token and expert).
+/// Throws Error when a logit is NaN or infinite (naming token and expert), and when parameters or
+/// context lack what the selection needs; the table's content is then unspecified.
+/// Results have the same bits on every instruction set and follow a permutation of the experts.
 void route(MatrixView<const float> logits, const ResolvedRouter& router,
            const RouterParameters& parameters, const RouteContext& context, RouteScratch& scratch,
            RouteTable& table);
