@@ -5,7 +5,7 @@ include(CMakePackageConfigHelpers)
 set(MUSTER_INSTALLED muster)
 if(MUSTER_TRAIN)
     list(APPEND MUSTER_INSTALLED muster_train)
-    install(TARGETS muster-train RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    install(TARGETS muster-train muster-vocabulary RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 install(TARGETS ${MUSTER_INSTALLED} EXPORT musterTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

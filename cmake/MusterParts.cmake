@@ -66,6 +66,7 @@ function(muster_program target)
     set_target_properties(${target} PROPERTIES OUTPUT_NAME ${ARG_OUTPUT})
     target_compile_options(${target} PRIVATE ${MUSTER_WARNINGS})
     target_link_libraries(${target} PRIVATE ${target}_lib)
+    target_compile_definitions(${target} PRIVATE MUSTER_DATA_DIR="${PROJECT_SOURCE_DIR}/models")
 endfunction()
 
 # muster_folder_test(folder LINK targets...): one test program of all *_test.cpp of a folder.

@@ -135,6 +135,10 @@ void write_token_file(const std::filesystem::path& path, const TokenFileSource& 
                       const Tokenizer& tokenizer, const Progress& progress) {
     if (tokenizer.vocab_size() > 65536)
         throw Error(path.string(), "token files hold vocabularies of at most 65536");
+    const Vocabulary& vocabulary = tokenizer.vocabulary();
+    if (vocabulary.bos < 0 || vocabulary.eos < 0) {
+        throw Error(path.string(), "the vocabulary has no bos or eos token, expected both");
+    }
     std::map<std::string, uint32_t> domain_ids;
     std::vector<std::string> domains;
     std::string index;
@@ -148,9 +152,10 @@ void write_token_file(const std::filesystem::path& path, const TokenFileSource& 
         // An even length keeps the tokens behind the names aligned.
         if (added)
             domains.push_back(document.domain + (document.domain.size() % 2 != 0 ? " " : ""));
+        tokens.push_back(static_cast<uint16_t>(vocabulary.bos));
         for (const int32_t id : tokenizer.encode(document.text, false))
             tokens.push_back(static_cast<uint16_t>(id));
-        tokens.push_back(static_cast<uint16_t>(tokenizer.vocabulary().eos));
+        tokens.push_back(static_cast<uint16_t>(vocabulary.eos));
         append(index, at->second);
         append(index, static_cast<uint64_t>(tokens.size()));
         if (++documents % 256 == 0 && progress)

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "muster/train/attention.h"
 #include "muster/train/functions.h"
 
 namespace muster::train {
@@ -69,20 +70,7 @@ at::Tensor BlockImpl::attention(const at::Tensor& x, int64_t length) const {
     const at::Tensor v = linear(x, value, compute_);
     q = rope(q, c.head_dim, length, c.rope_theta, interleaved);
     k = rope(k, c.head_dim, length, c.rope_theta, interleaved);
-    const auto by_head = [&](const at::Tensor& t, int64_t heads) {
-        at::Tensor y = t.view({-1, length, heads, c.head_dim}).transpose(1, 2);
-        if (heads != c.heads) y = y.repeat_interleave(c.heads / heads, 1);
-        return y.reshape({-1, length, c.head_dim});
-    };
-    const at::Tensor qh = by_head(q, c.heads), kh = by_head(k, c.kv_heads),
-                     vh = by_head(v, c.kv_heads);
-    const at::Tensor mask = at::full({length, length}, -INFINITY, x.options())
-                                .triu(1)
-                                .expand({qh.size(0), length, length});
-    const at::Tensor scores =
-        at::baddbmm(mask, qh, kh.transpose(1, 2), 1.0, 1.0 / std::sqrt(c.head_dim));
-    at::Tensor y = at::bmm(at::softmax(scores, -1), vh);
-    y = y.view({-1, c.heads, length, c.head_dim}).transpose(1, 2).reshape({x.size(0), -1});
+    const at::Tensor y = causal_attention(q, k, v, {length, c.heads, c.kv_heads, c.head_dim});
     return linear(y, output, compute_);
 }
 

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "muster/core/error.h"
+#include "muster/core/random.h"
 #include "muster/train/functions.h"
 #include "muster/train/tensors.h"
 
@@ -199,7 +200,7 @@ at::Tensor MoEImpl::forward(const at::Tensor& input, const at::Tensor& token_ids
     const at::Tensor plain = logits.detach().to(at::kCPU, at::kFloat).contiguous();
     RouteContext context;
     context.layer = options_.layer;
-    context.seed = options_.seed + static_cast<uint64_t>(calls_++);
+    context.seed = options_.seed + mix64(static_cast<uint64_t>(batch_));
     std::vector<int64_t> positions(static_cast<size_t>(x.size(0)));
     std::iota(positions.begin(), positions.end(), 0);
     context.positions = positions;

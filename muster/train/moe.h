@@ -63,6 +63,9 @@ class MoEImpl : public torch::nn::Module {
     /// The router as it stands; `spec.value` may be moved by a controller between batches.
     ResolvedRouter& resolved() { return resolved_; }
 
+    /// Numbers the batch of the next forward, which random selection draws from.
+    void set_batch(int64_t number) { batch_ = number; }
+
     /// One expert's matrices, as views of the parameters: gate (empty when plain), up [ff, d], down
     /// [d, ff].
     at::Tensor expert_gate(int e) const;
@@ -84,7 +87,7 @@ class MoEImpl : public torch::nn::Module {
     LoadStatistics statistics_;
     RouterLosses losses_;
     at::Tensor auxiliary_loss_;
-    int64_t calls_ = 0;
+    int64_t batch_ = 0;
 };
 TORCH_MODULE(MoE);
 

@@ -5,6 +5,10 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 
@@ -12,7 +16,6 @@
 #include "muster/core/error.h"
 #include "muster/core/random.h"
 #include "muster/core/thread_team.h"
-#include "muster/train/vocabulary.h"
 
 namespace muster::train {
 namespace fs = std::filesystem;
@@ -27,6 +30,33 @@ double seconds_now() {
 /// run.
 bool held_out(int64_t index, double share) {
     return static_cast<double>(mix64(static_cast<uint64_t>(index)) >> 11) * 0x1p-53 < share;
+}
+
+/// Runs muster-vocabulary, which stands beside the running program or on the PATH. Its own message
+/// says what went wrong.
+void run_vocabulary_program(const TrainConfig& config, const fs::path& output) {
+    std::error_code error;
+    const fs::path beside =
+        fs::read_symlink("/proc/self/exe", error).parent_path() / "muster-vocabulary";
+    std::vector<std::string> arguments{
+        fs::exists(beside, error) ? beside.string() : "muster-vocabulary",
+        std::to_string(config.data.vocabulary_size), std::to_string(config.data.vocabulary_sample),
+        std::to_string(config.training.seed), output.string()};
+    for (const fs::path& file : config.data.train) arguments.push_back(file.string());
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    pid_t child = 0;
+    int status = 0;
+    const int failed = ::posix_spawnp(&child, argv[0], nullptr, nullptr, argv.data(), environ);
+    if (failed != 0)
+        throw Error("muster-vocabulary", "is not installed; it belongs beside muster-train");
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        throw Error("data", fmt::format("cannot train a vocabulary of {} tokens on data.train",
+                                        config.data.vocabulary_size));
+    }
 }
 
 }  // namespace
@@ -79,15 +109,7 @@ fs::path Trainer::make_tokenizer(const fs::path& target) {
         write_file(target, read_file(config_.data.tokenizer));
     } else if (!fs::exists(target)) {
         if (callbacks_.progress) callbacks_.progress("training the vocabulary", 0, 0);
-        std::vector<std::string> texts;
-        for_each_document(config_.data.train,
-                          [&](Document&& d) { texts.push_back(std::move(d.text)); });
-        const std::vector<std::string_view> views(texts.begin(), texts.end());
-        VocabularyOptions options;
-        options.vocab_size = config_.data.vocabulary_size;
-        options.sample_bytes = config_.data.vocabulary_sample;
-        options.seed = config_.training.seed;
-        write_file(target, train_sentencepiece(views, options));
+        run_vocabulary_program(config_, target);
     }
     return target;
 }
@@ -165,7 +187,10 @@ Trainer::Losses Trainer::train_step() {
     const int parts = config_.training.accumulate;
     Losses sum;
     for (int part = 0; part < parts; ++part) {
-        if (controller_) for_moe_layers([&](MoEImpl& moe) { moe.resolved().p = controller_->p(); });
+        for_moe_layers([&](MoEImpl& moe) {
+            if (controller_) moe.resolved().p = controller_->p();
+            moe.set_batch(state_.step * parts + part);
+        });
         const at::Tensor ids = next_batch();
         const int64_t length = config_.model.context;
         const at::Tensor logits = model_->forward(ids.narrow(1, 0, length).contiguous());
@@ -300,13 +325,11 @@ EvalResult Trainer::evaluate() {
     // Statistics of training steps are kept aside: evaluation routes other text.
     std::vector<LoadStatistics> kept;
     for_moe_layers([&](MoEImpl& moe) { kept.push_back(moe.statistics()), moe.reset_statistics(); });
-    const int32_t eos = test_->document(0).back();
     std::map<std::string, std::vector<int64_t>> streams;
     for (int i = 0; i < test_->documents(); ++i) {
         std::vector<int64_t>& stream =
             streams[test_->domains()[static_cast<size_t>(test_->domain_of(i))]];
         if (static_cast<int64_t>(stream.size()) > config_.output.eval_tokens) continue;
-        if (stream.empty()) stream.push_back(eos);
         const auto tokens = test_->document(i);
         stream.insert(stream.end(), tokens.begin(), tokens.end());
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "muster/train/vocabulary.h"
+#include "muster/train/vocabulary/vocabulary.h"
 
 #include <sentencepiece_trainer.h>
 
@@ -92,6 +92,9 @@ std::unordered_map<std::string, std::string> settings(const VocabularyOptions& o
         {"remove_extra_whitespaces", "false"},
         {"add_dummy_prefix", "false"},
         {"split_digits", "true"},
+        // Keeps punctuation and letters apart, so that no pieces make up `</s>`: llama.cpp looks
+        // merges up among all tokens and would find the control token.
+        {"split_by_unicode_script", "true"},
         {"allow_whitespace_only_pieces", "true"},
         {"unk_id", "0"},
         {"bos_id", "1"},

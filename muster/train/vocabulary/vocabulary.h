@@ -18,9 +18,10 @@ struct VocabularyOptions {
 /// Trains a SentencePiece BPE vocabulary on `texts` (one document each, UTF-8; invalid bytes count
 /// as U+FFFD) and returns the bytes of its model file. Identity normalisation, white space kept, no
 /// space put in front, digits split, byte fallback; ids 0 `<unk>`, 1 `<s>`, 2 `</s>`, then the
-/// bytes. No piece contains a line end or a tab: those are always byte tokens. The same texts and
-/// options give the same bytes. Uses one thread. Throws Error when the options make no sense or the
-/// texts hold too little to fill the vocabulary.
+/// bytes. No piece contains a line end or a tab: those are always byte tokens; no two pieces make
+/// up the spelling of a special token. The same texts and options give the same bytes. Uses one
+/// thread. Throws Error when the options make no sense or the texts hold too little to fill the
+/// vocabulary.
 ///
 /// Not safe to call from several threads at once: SentencePiece's trainer keeps its log level in a
 /// global variable.

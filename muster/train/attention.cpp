@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/train/attention.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "muster/kernels/gemm.h"
+#include "muster/kernels/softmax.h"
+#include "muster/train/tensors.h"
+#include "muster/train/torch_executor.h"
+
+namespace muster::train {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+// Queries of one block: its scores against 512 keys fill 128 KB, an eighth of the second-level
+// cache.
+constexpr int64_t kBlock = 64;
+
+/// One sequence's rows of one head within a [tokens, heads * head_dim] tensor.
+struct HeadRows {
+    float* data = nullptr;
+    int64_t stride = 0;
+    float* row(int64_t t) const { return data + t * stride; }
+};
+
+/// The inner products of one (sequence, head); scratch memory of one worker.
+class HeadAttention {
+  public:
+    explicit HeadAttention(const AttentionShape& shape)
+        : shape_(shape),
+          kernels_(gemm_kernels(current_isa())),
+          panels_((shape.length + kernels_.nr - 1) / kernels_.nr),
+          padded_(panels_ * kernels_.nr),
+          keys_(static_cast<size_t>(padded_ * shape.head_dim)),
+          values_(keys_.size()),
+          probabilities_(static_cast<size_t>(kBlock * padded_)),
+          gradients_(probabilities_.size()) {}
+
+    void forward(HeadRows q, HeadRows k, HeadRows v, HeadRows y) {
+        pack_transposed(k, keys_);
+        for (int64_t first = 0; first < shape_.length; first += kBlock) {
+            const int64_t rows = std::min(kBlock, shape_.length - first), keys = first + rows;
+            block_probabilities(q, first, rows);
+            times(probabilities_, rows, keys, v, y, first, false);
+        }
+    }
+
+    /// dq is overwritten; dk and dv are added to.
+    void backward(HeadRows q, HeadRows k, HeadRows v, HeadRows dy, HeadRows dq, HeadRows dk,
+                  HeadRows dv) {
+        pack_transposed(k, keys_);
+        pack_transposed(v, values_);
+        for (int64_t first = 0; first < shape_.length; first += kBlock) {
+            const int64_t rows = std::min(kBlock, shape_.length - first), keys = first + rows;
+            block_probabilities(q, first, rows);
+            transposed_times(probabilities_, rows, keys, dy, first, dv);
+            products(dy, first, rows, values_, keys, gradients_);
+            score_gradients(first, rows);
+            times(gradients_, rows, keys, k, dq, first, false);
+            transposed_times(gradients_, rows, keys, q, first, dk);
+        }
+    }
+
+  private:
+    float scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
+
+    /// Panels [head_dim][nr] of the transpose of one head's rows.
+    void pack_transposed(HeadRows x, std::vector<float>& out) {
+        const float* rows[kMaxTileCols];
+        for (int64_t p = 0; p < panels_; ++p) {
+            const int64_t first = p * kernels_.nr;
+            const int count =
+                static_cast<int>(std::min<int64_t>(kernels_.nr, shape_.length - first));
+            for (int i = 0; i < count; ++i) rows[i] = x.row(first + i);
+            kernels_.transpose(rows, count, shape_.head_dim, out.data() + first * shape_.head_dim);
+        }
+    }
+
+    /// out [rows, padded]: rows `first`… of x times the packed transpose, for keys [0, keys).
+    void products(HeadRows x, int64_t first, int64_t rows, const std::vector<float>& packed,
+                  int64_t keys, std::vector<float>& out) {
+        const float* a[kBlock];
+        for (int64_t i = 0; i < rows; ++i) a[i] = x.row(first + i);
+        for (int64_t key = 0; key < keys; key += kernels_.nr) {
+            GemmBlock block;
+            block.a = a;
+            block.rows = rows;
+            block.k = shape_.head_dim;
+            block.b = {packed.data() + key * shape_.head_dim, kernels_.nr};
+            block.cols = kernels_.nr;
+            block.c = out.data() + key;
+            block.ldc = padded_;
+            gemm_by_rows(kernels_, Compute::f32, block);
+        }
+    }
+
+    /// probabilities_ [rows, padded]: softmax over the keys each query may see, zero for the others
+    /// of the block.
+    void block_probabilities(HeadRows q, int64_t first, int64_t rows) {
+        const int64_t keys = first + rows;
+        products(q, first, rows, keys_, keys, probabilities_);
+        const float factor = scale();
+        for (int64_t i = 0; i < rows; ++i) {
+            float* p = probabilities_.data() + i * padded_;
+            const int64_t seen = first + i + 1;
+            for (int64_t j = 0; j < seen; ++j) p[j] *= factor;
+            softmax({p, static_cast<size_t>(seen)});
+            std::fill(p + seen, p + keys, 0.0f);
+        }
+    }
+
+    /// gradients_: dP -> dS = P (dP - sum(P dP)) * scale.
+    void score_gradients(int64_t first, int64_t rows) {
+        const float factor = scale();
+        for (int64_t i = 0; i < rows; ++i) {
+            const float* p = probabilities_.data() + i * padded_;
+            float* g = gradients_.data() + i * padded_;
+            const int64_t seen = first + i + 1;
+            float lanes[16] = {};
+            int64_t j = 0;
+            for (; j + 16 <= seen; j += 16) {
+                for (int64_t l = 0; l < 16; ++l) lanes[l] += p[j + l] * g[j + l];
+            }
+            float sum = 0;
+            for (; j < seen; ++j) sum += p[j] * g[j];
+            for (const float lane : lanes) sum += lane;
+            for (j = 0; j < seen; ++j) g[j] = p[j] * (g[j] - sum) * factor;
+            std::fill(g + seen, g + first + rows, 0.0f);
+        }
+    }
+
+    /// Rows `first`… of out (=|+=) m [rows, keys] * x [keys, head_dim].
+    void times(const std::vector<float>& m, int64_t rows, int64_t keys, HeadRows x, HeadRows out,
+               int64_t first, bool accumulate) {
+        const float* a[kBlock];
+        for (int64_t i = 0; i < rows; ++i) a[i] = m.data() + i * padded_;
+        GemmBlock block;
+        block.a = a;
+        block.rows = rows;
+        block.k = keys;
+        block.accumulate = accumulate;
+        over_columns(block, x.row(0), x.stride, out.row(first), out.stride, false);
+    }
+
+    /// out [keys, head_dim] += m^T [keys, rows] * rows `first`… of x.
+    void transposed_times(const std::vector<float>& m, int64_t rows, int64_t keys, HeadRows x,
+                          int64_t first, HeadRows out) {
+        const float* a[kBlock];
+        for (int64_t i = 0; i < rows; ++i) a[i] = m.data() + i * padded_;
+        GemmBlock block;
+        block.a = a;
+        block.rows = keys;
+        block.k = rows;
+        block.accumulate = true;
+        over_columns(block, x.row(first), x.stride, out.row(0), out.stride, true);
+    }
+
+    void over_columns(GemmBlock block, const float* b, int64_t ldb, float* c, int64_t ldc,
+                      bool by_cols) {
+        for (int64_t col = 0; col < shape_.head_dim; col += kernels_.nr) {
+            block.cols = static_cast<int>(std::min<int64_t>(kernels_.nr, shape_.head_dim - col));
+            block.b = {b + col, ldb};
+            block.c = c + col;
+            block.ldc = ldc;
+            (by_cols ? gemm_by_cols : gemm_by_rows)(kernels_, Compute::f32, block);
+        }
+    }
+
+    AttentionShape shape_;
+    const GemmKernels& kernels_;
+    int64_t panels_, padded_;
+    std::vector<float> keys_, values_, probabilities_, gradients_;
+};
+
+HeadRows head_rows(const at::Tensor& x, const AttentionShape& shape, int64_t sequence,
+                   int64_t head) {
+    const int64_t stride = x.size(1);
+    return {x.data_ptr<float>() + sequence * shape.length * stride + head * shape.head_dim, stride};
+}
+
+/// f(attention of the worker, sequence, key/value head) for all of them, on all threads.
+template <typename F>
+void for_heads(const AttentionShape& shape, int64_t tokens, F&& f) {
+    TorchExecutor executor;
+    std::vector<HeadAttention> workers(static_cast<size_t>(executor.workers()),
+                                       HeadAttention(shape));
+    const auto tasks = static_cast<int>(tokens / shape.length * shape.kv_heads);
+    executor.run(tasks, [&](int task, int worker) {
+        f(workers[static_cast<size_t>(worker)], task / shape.kv_heads, task % shape.kv_heads);
+    });
+}
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+    static Variable forward(AutogradContext* context, const Variable& q, const Variable& k,
+                            const Variable& v, const AttentionShape* given) {
+        const AttentionShape shape = *given;
+        context->save_for_backward({q, k, v});
+        context->saved_data["shape"] =
+            std::vector<int64_t>{shape.length, shape.heads, shape.kv_heads, shape.head_dim};
+        at::Tensor y = at::empty_like(q);
+        const int64_t group = shape.heads / shape.kv_heads;
+        for_heads(shape, q.size(0), [&](HeadAttention& attention, int64_t s, int64_t kv) {
+            for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+                attention.forward(head_rows(q, shape, s, h), head_rows(k, shape, s, kv),
+                                  head_rows(v, shape, s, kv), head_rows(y, shape, s, h));
+            }
+        });
+        return y;
+    }
+
+    static variable_list backward(AutogradContext* context, variable_list grads) {
+        const variable_list saved = context->get_saved_variables();
+        const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+        const auto s4 = context->saved_data["shape"].toIntVector();
+        const AttentionShape shape{s4[0], s4[1], s4[2], s4[3]};
+        const at::Tensor dy = grads[0].contiguous();
+        at::Tensor dq = at::empty_like(q), dk = at::zeros_like(k), dv = at::zeros_like(v);
+        const int64_t group = shape.heads / shape.kv_heads;
+        for_heads(shape, q.size(0), [&](HeadAttention& attention, int64_t s, int64_t kv) {
+            for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
+                attention.backward(head_rows(q, shape, s, h), head_rows(k, shape, s, kv),
+                                   head_rows(v, shape, s, kv), head_rows(dy, shape, s, h),
+                                   head_rows(dq, shape, s, h), head_rows(dk, shape, s, kv),
+                                   head_rows(dv, shape, s, kv));
+            }
+        });
+        return {dq, dk, dv, Variable()};
+    }
+};
+
+at::Tensor by_torch(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const AttentionShape& shape) {
+    const auto by_head = [&](const at::Tensor& t, int64_t heads) {
+        const at::Tensor y = t.view({-1, shape.length, heads, shape.head_dim}).transpose(1, 2);
+        return heads == shape.heads ? y : y.repeat_interleave(shape.heads / heads, 1);
+    };
+    const at::Tensor mask = at::full({shape.length, shape.length},
+                                     -std::numeric_limits<double>::infinity(), q.options())
+                                .triu(1);
+    const at::Tensor scores =
+        at::matmul(by_head(q, shape.heads), by_head(k, shape.kv_heads).transpose(2, 3)) /
+        std::sqrt(static_cast<double>(shape.head_dim));
+    const at::Tensor y = at::matmul(at::softmax(scores + mask, -1), by_head(v, shape.kv_heads));
+    return y.transpose(1, 2).reshape(q.sizes());
+}
+
+}  // namespace
+
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const AttentionShape& shape) {
+    if (!is_kernel_tensor(q)) return by_torch(q, k, v, shape);
+    return AttentionFunction::apply(q.contiguous(), k.contiguous(), v.contiguous(), &shape);
+}
+
+}  // namespace muster::train
