@@ -24,7 +24,8 @@ struct MoeTask {
 struct MoeWorkspace {
     DispatchPlan plan;
     std::vector<MoeTask> tasks;
-    std::vector<int> whole, split;      ///< experts worked on by one worker each, and by several
+    /// Experts worked on by one worker each, by several, and with rows too few for panels.
+    std::vector<int> whole, split, streamed;
     Buffer<const float*> operand_rows;  ///< [A] rows of x or dy as operands of the first product
     Buffer<float> operand;              ///< copies that they point to, by token
     Buffer<const float*> x_rows;        ///< [A] rows of x

@@ -47,7 +47,7 @@ class Backward {
               activation_kernels(c_.isa).backward[static_cast<size_t>(c_.bank.activation)]) {}
 
     void run(const RouteTable& routes) {
-        plan_experts(c_);
+        plan_experts(c_, 0);
         prepare();
         gather_operand(c_, dy_);
         const int64_t d = c_.bank.d_model;

@@ -5,11 +5,12 @@
 #include "muster/experts/activation_kernels.h"
 #include "muster/experts/moe.h"
 #include "muster/experts/moe_tasks.h"
+#include "muster/kernels/matmul_stream.h"
 
 namespace muster {
 namespace {
 
-enum Kind : int { kWhole, kHidden, kDown };
+enum Kind : int { kWhole, kHidden, kDown, kStreamHidden, kStreamDown };
 
 constexpr int64_t kTile = kMaxTileRows * kMaxTileCols;
 
@@ -23,10 +24,11 @@ class Forward {
 
     void run(const RouteTable& routes, MatrixView<const float> x, MatrixView<float> y,
              bool accumulate) {
-        plan_experts(c_);
+        plan_experts(c_, kStreamRows);
         if (saved_ != nullptr) place_saved();
         const int64_t hidden = place_split_hidden(c_, 1);
-        gather_operand(c_, x);
+        x_ = x;
+        if (ws_.whole.size() + ws_.split.size() > 0) gather_operand(c_, x);
 
         const int64_t d = c_.bank.d_model;
         const int64_t k = c_.elements(d) * c_.matrices();
@@ -36,11 +38,13 @@ class Forward {
         ws_.tasks.clear();
         for (int e : ws_.whole) ws_.tasks.push_back(whole_task(c_, e, kWhole, 0));
         for (int e : ws_.split) add_tasks(c_, e, kHidden, k, c_.expert(e).width());
+        for (int e : ws_.streamed) add_stream_tasks(e, kStreamHidden, c_.expert(e).up);
         ws_.rows.reserve(c_.plan.tokens.size() * static_cast<size_t>(d));
         const auto run = [this](const MoeTask& t, float* scratch) { run_task(t, scratch); };
         run_tasks(c_, scratch_hidden_ + hidden, run);
         ws_.tasks.clear();
         for (int e : ws_.split) add_tasks(c_, e, kDown, c_.elements(c_.expert(e).width()), d);
+        for (int e : ws_.streamed) add_stream_tasks(e, kStreamDown, c_.expert(e).down);
         run_tasks(c_, scratch_hidden_, run);
         combine(routes, y, accumulate);
     }
@@ -59,16 +63,69 @@ class Forward {
         if (c_.bank.gated) saved_->gate.reserve(static_cast<size_t>(values));
     }
 
-    void run_task(MoeTask t, float* scratch) noexcept {
-        if (t.kind == kWhole) {
-            place_hidden(c_, t.expert, 1, scratch + scratch_hidden_);
-            t.last = c_.expert(t.expert).width();
-            hidden(t, scratch);
-            t.last = c_.bank.d_model;
-            down(t, scratch);
-        } else {
-            t.kind == kHidden ? hidden(t, scratch) : down(t, scratch);
+    void add_stream_tasks(int e, Kind kind, const WeightMatrix& w) {
+        const int64_t step = stream_task_rows(w);
+        for (int64_t j = 0; j < w.rows; j += step) {
+            MoeTask t = whole_task(c_, e, kind, std::min(w.rows, j + step));
+            t.first = j;
+            ws_.tasks.push_back(t);
         }
+    }
+
+    void run_task(MoeTask t, float* scratch) noexcept {
+        switch (t.kind) {
+            case kWhole:
+                place_hidden(c_, t.expert, 1, scratch + scratch_hidden_);
+                t.last = c_.expert(t.expert).width();
+                hidden(t, scratch);
+                t.last = c_.bank.d_model;
+                return down(t, scratch);
+            case kHidden:
+                return hidden(t, scratch);
+            case kDown:
+                return down(t, scratch);
+            case kStreamHidden:
+                return stream_hidden(t);
+            default:
+                return stream_down(t);
+        }
+    }
+
+    void stream_hidden(const MoeTask& t) noexcept {
+        const Expert& expert = c_.expert(t.expert);
+        float up[kStreamRows * kStreamTaskRows], gate[kStreamRows * kStreamTaskRows];
+        const float* x[kStreamRows];
+        const int64_t m = t.row_last - t.row_first;
+        for (int64_t i = 0; i < m; ++i) {
+            x[i] = x_.row(c_.plan.tokens[static_cast<size_t>(t.row_first + i)]);
+        }
+        stream(expert.up, t, x, up, kStreamTaskRows);
+        add_bias(up, kStreamTaskRows, m, expert.up_bias, t.first, t.last);
+        if (c_.bank.gated) {
+            stream(expert.gate, t, x, gate, kStreamTaskRows);
+            add_bias(gate, kStreamTaskRows, m, expert.gate_bias, t.first, t.last);
+        }
+        for (int64_t i = 0; i < m; ++i) {
+            activate_row(t.row_first + i, t.first, t.last - t.first,
+                         c_.bank.gated ? gate + i * kStreamTaskRows : nullptr,
+                         up + i * kStreamTaskRows,
+                         ws_.hidden_rows[0][static_cast<size_t>(t.row_first + i)] + t.first);
+        }
+    }
+
+    void stream_down(const MoeTask& t) noexcept {
+        const Expert& expert = c_.expert(t.expert);
+        const int64_t d = c_.bank.d_model;
+        float* out = ws_.rows.data() + t.row_first * d + t.first;
+        stream(expert.down, t, ws_.hidden_rows[0].data() + t.row_first, out, d);
+        add_bias(out, d, t.row_last - t.row_first, expert.down_bias, t.first, t.last);
+    }
+
+    // Rows [first, last) of w times all rows of the task.
+    void stream(const WeightMatrix& w, const MoeTask& t, const float* const* x, float* out,
+                int64_t ldo) const noexcept {
+        stream_kernel(w.dtype, c_.isa)({w.row(t.first), w.row_bytes(), t.last - t.first, w.cols, x,
+                                        t.row_last - t.row_first, out, ldo});
     }
 
     void hidden(const MoeTask& t, float* scratch) noexcept {
@@ -116,36 +173,44 @@ class Forward {
                 tile.k = k;
                 next[i].apply(index, tile);
                 c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1](tile);
-                if (!biases[i].empty()) add_bias(tiles[i], m, biases[i].data() + f, cols);
+                add_bias(tiles[i], nr, m, biases[i], f, f + cols);
             }
             activate_tile(tiles, r, m, f, cols);
         }
     }
 
-    void add_bias(float* tile, int64_t m, const float* bias, int cols) const noexcept {
+    // Adds columns [first, last) of `bias`, which may be empty, to each of m rows.
+    static void add_bias(float* rows, int64_t ld, int64_t m, std::span<const float> bias,
+                         int64_t first, int64_t last) noexcept {
+        if (bias.empty()) return;
         for (int64_t i = 0; i < m; ++i) {
-            for (int j = 0; j < cols; ++j) tile[i * c_.gemm.nr + j] += bias[j];
+            for (int64_t j = first; j < last; ++j) {
+                rows[i * ld + j - first] += bias[static_cast<size_t>(j)];
+            }
         }
     }
 
     void activate_tile(float* const* tiles, int64_t first, int64_t m, int64_t f,
                        int cols) noexcept {
         alignas(64) float row[kMaxTileCols];
-        const bool gated = c_.bank.gated;
         const bool round = c_.compute == Compute::bf16;
         for (int64_t i = 0; i < m; ++i) {
-            const size_t r = static_cast<size_t>(first + i);
-            const float* up = tiles[0] + i * c_.gemm.nr;
-            const float* gate = gated ? tiles[1] + i * c_.gemm.nr : nullptr;
-            if (saved_ != nullptr) {
-                const int64_t at = saved_->row_offsets[r] + f;
-                std::copy_n(up, cols, saved_->up.data() + at);
-                if (gated) std::copy_n(gate, cols, saved_->gate.data() + at);
-            }
-            float* hidden = ws_.hidden_rows[0][r] + c_.elements(f);
-            activate_({gate, up, round ? row : hidden, cols});
+            float* hidden = ws_.hidden_rows[0][static_cast<size_t>(first + i)] + c_.elements(f);
+            activate_row(first + i, f, cols, c_.bank.gated ? tiles[1] + i * c_.gemm.nr : nullptr,
+                         tiles[0] + i * c_.gemm.nr, round ? row : hidden);
             if (round) c_.gemm.round_row(row, cols, hidden);
         }
+    }
+
+    // Columns [f, f + cols) of row r: keeps the pre-activations, writes the hidden values.
+    void activate_row(int64_t r, int64_t f, int64_t cols, const float* gate, const float* up,
+                      float* hidden) noexcept {
+        if (saved_ != nullptr) {
+            const int64_t at = saved_->row_offsets[static_cast<size_t>(r)] + f;
+            std::copy_n(up, cols, saved_->up.data() + at);
+            if (gate != nullptr) std::copy_n(gate, cols, saved_->gate.data() + at);
+        }
+        activate_({gate, up, hidden, cols});
     }
 
     void down(const MoeTask& t, float* scratch) noexcept {
@@ -167,12 +232,7 @@ class Forward {
                 prefetch_rows(c_.gemm, expert.down, j + nr, std::min<int64_t>(nr, t.last - j - nr),
                               block.rows, block.k);
             gemm_by_rows(c_.gemm, c_.compute, block);
-            if (expert.down_bias.empty()) continue;
-            for (int64_t r = 0; r < block.rows; ++r) {
-                for (int i = 0; i < block.cols; ++i) {
-                    block.c[r * d + i] += expert.down_bias[static_cast<size_t>(j + i)];
-                }
-            }
+            add_bias(block.c, d, block.rows, expert.down_bias, j, j + block.cols);
         }
     }
 
@@ -193,6 +253,7 @@ class Forward {
     const MoeContext& c_;
     MoeWorkspace& ws_;
     MoeSaved* saved_;
+    MatrixView<const float> x_;
     void (*activate_)(const HiddenRow&) noexcept;
     // A worker's scratch: for packing, panels, tiles of up and gate, hidden rows of a whole expert.
     int64_t scratch_tiles_ = 0, scratch_hidden_ = 0;

@@ -26,16 +26,20 @@ int64_t cost(const MoeContext& c, int e) noexcept {
 
 }  // namespace
 
-void plan_experts(const MoeContext& c) {
+void plan_experts(const MoeContext& c, int64_t stream_rows) {
     MoeWorkspace& ws = c.workspace;
-    ws.whole.clear();
-    ws.split.clear();
+    for (std::vector<int>* list : {&ws.whole, &ws.split, &ws.streamed}) list->clear();
     int64_t total = 0;
     for (int e = 0; e < c.bank.size(); ++e) total += cost(c, e);
     const int64_t limit = total / (kWholePart * c.executor.workers());
     for (int e = 0; e < c.bank.size(); ++e) {
-        if (c.plan.expert_rows(e) == 0) continue;
-        (cost(c, e) <= limit ? ws.whole : ws.split).push_back(e);
+        const int rows = c.plan.expert_rows(e);
+        if (rows == 0) continue;
+        if (rows <= stream_rows) {
+            ws.streamed.push_back(e);
+        } else {
+            (cost(c, e) <= limit ? ws.whole : ws.split).push_back(e);
+        }
     }
     std::stable_sort(ws.whole.begin(), ws.whole.end(),
                      [&](int a, int b) { return cost(c, a) > cost(c, b); });
@@ -111,13 +115,17 @@ int64_t place_split_hidden(const MoeContext& c, int arrays) {
         ws.hidden_rows[array].reserve(c.plan.tokens.size());
     }
     int64_t size = 0, largest = 0;
-    for (int e : ws.split) size += hidden_size(c, e, arrays);
+    for (auto* list : {&ws.split, &ws.streamed}) {
+        for (int e : *list) size += hidden_size(c, e, arrays);
+    }
     for (int e : ws.whole) largest = std::max(largest, hidden_size(c, e, arrays));
     ws.hidden.reserve(static_cast<size_t>(size));
     float* base = ws.hidden.data();
-    for (int e : ws.split) {
-        place_hidden(c, e, arrays, base);
-        base += hidden_size(c, e, arrays);
+    for (auto* list : {&ws.split, &ws.streamed}) {
+        for (int e : *list) {
+            place_hidden(c, e, arrays, base);
+            base += hidden_size(c, e, arrays);
+        }
     }
     return largest;
 }

@@ -3,7 +3,8 @@
 //
 // An expert that costs little beside the whole call is worked on by one worker from its first
 // product to its last, so that everything in between stays in that worker's cache (`whole`). The
-// others are cut into tasks phase by phase (`split`). Both give the same bits.
+// others are cut into tasks phase by phase (`split`). Both give the same bits. In the forward pass,
+// experts with few rows are `streamed`: see kernels/matmul_stream.h.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +31,9 @@ struct MoeContext {
     int matrices() const noexcept { return bank.gated ? 2 : 1; }  ///< from x to the hidden layer
 };
 
-/// Sorts the experts that have rows into workspace.whole (costliest first) and workspace.split.
-void plan_experts(const MoeContext& context);
+/// Sorts the experts that have rows into workspace.streamed (those with at most `stream_rows`),
+/// whole (costliest first) and split.
+void plan_experts(const MoeContext& context, int64_t stream_rows);
 
 /// Appends tasks that cut [0, cols) into ranges of whole panels and the rows of expert e into
 /// chunks, each about equally costly. `k`: elements of the sums, over all matrices.

@@ -6,6 +6,7 @@
 #include "muster/core/buffer.h"
 #include "muster/core/error.h"
 #include "muster/kernels/gemm.h"
+#include "muster/kernels/matmul_stream.h"
 
 namespace muster {
 namespace {
@@ -66,6 +67,25 @@ void for_panels(const Product& p, int64_t scratch_size, Executor& executor, Body
     });
 }
 
+void stream_matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
+                   Executor& executor, bool accumulate) {
+    const StreamFn product = stream_kernel(w.dtype, current_isa());
+    const float* rows[kStreamRows];
+    for (int64_t i = 0; i < x.rows; ++i) rows[i] = x.row(i);
+    const int64_t step = stream_task_rows(w);
+    executor.run(static_cast<int>(chunks(w.rows, step)), [&](int task, int) {
+        float out[kStreamRows * kStreamTaskRows];
+        const int64_t first = task * step;
+        const int64_t count = std::min(step, w.rows - first);
+        product({w.row(first), w.row_bytes(), count, w.cols, rows, x.rows, out, kStreamTaskRows});
+        for (int64_t i = 0; i < x.rows; ++i) {
+            const float* from = out + i * kStreamTaskRows;
+            float* to = y.row(i) + first;
+            for (int64_t j = 0; j < count; ++j) to[j] = accumulate ? to[j] + from[j] : from[j];
+        }
+    });
+}
+
 void clear(MatrixView<float> c) noexcept {
     for (int64_t i = 0; i < c.rows; ++i) std::fill(c.row(i), c.row(i) + c.cols, 0.0f);
 }
@@ -75,6 +95,7 @@ void clear(MatrixView<float> c) noexcept {
 void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
             Executor& executor, Compute compute, bool accumulate) {
     MUSTER_ASSERT(x.rows == y.rows && x.cols == w.cols && y.cols == w.rows);
+    if (x.rows <= kStreamRows) return stream_matmul(x, w, y, executor, accumulate);
     const Isa isa = current_isa();
     const Product p{gemm_kernels(isa), isa, compute, y, accumulate};
     const RowOperand operand(p.kernels, compute, x, executor);

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/kernels/matmul_stream.h"
+
+#include <algorithm>
+
+#include "muster/core/error.h"
+#include "muster/quant/convert.h"
+
+namespace muster {
+
+const StreamKernels& stream_kernels_avx2() noexcept;
+const StreamKernels& stream_kernels_avx512() noexcept;
+
+namespace {
+
+template <DType kDType>
+void reference_product(const StreamProduct& p) noexcept {
+    constexpr int64_t kChunk = 32;  // a multiple of every format's block
+    const DecodeFn decode = decoder(kDType, Isa::generic);
+    for (int64_t j = 0; j < p.rows; ++j) {
+        for (int64_t i = 0; i < p.m; ++i) {
+            const std::byte* row = p.w + j * p.row_bytes;
+            float sum = 0;
+            for (int64_t k = 0; k < p.cols; k += kChunk) {
+                float values[kChunk];
+                const int64_t n = std::min(kChunk, p.cols - k);
+                decode(row + dtype_bytes(kDType, k), values, n);
+                for (int64_t c = 0; c < n; ++c) sum += values[c] * p.x[i][k + c];
+            }
+            p.out[i * p.ldo + j] = sum;
+        }
+    }
+}
+
+constexpr StreamKernels kReference{{reference_product<DType::f32>, reference_product<DType::f16>,
+                                    reference_product<DType::bf16>,
+                                    reference_product<DType::q8_0>}};
+
+}  // namespace
+
+StreamFn stream_kernel(DType dtype, Isa isa) noexcept {
+    MUSTER_ASSERT(static_cast<size_t>(dtype) < 4);
+    const StreamKernels* kernels = &kReference;
+#if MUSTER_X86
+    if (isa == Isa::avx512) kernels = &stream_kernels_avx512();
+    if (isa == Isa::avx2) kernels = &stream_kernels_avx2();
+#endif
+    (void)isa;
+    return kernels->product[static_cast<size_t>(dtype)];
+}
+
+}  // namespace muster
