@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/cli/eval.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ostream>
+
+#include "muster/cli/json_text.h"
+#include "muster/cli/progress_bar.h"
+#include "muster/cli/table.h"
+#include "muster/cli/text.h"
+#include "muster/core/thread_team.h"
+
+namespace muster::cli {
+namespace {
+
+using Align = Table::Align;
+
+constexpr int kLayersPerRow = 12;  // so that the table stays below 100 columns
+
+EvaluateOptions evaluate_options(const EvalOptions& options) {
+    EvaluateOptions evaluate;
+    evaluate.policies = parse_policies(options.routing);
+    evaluate.window = options.window;
+    evaluate.stride = options.stride;
+    evaluate.max_tokens = options.tokens;
+    evaluate.confidence = options.confidence;
+    return evaluate;
+}
+
+}  // namespace
+
+std::string comparison_table(const EvaluationResult& result, int indent) {
+    Table table({{"policy", Align::left},
+                 {"perplexity"},
+                 {"bits/byte"},
+                 {"nats/token against the first"},
+                 {"experts"},
+                 {"activated"},
+                 {"tokens/s"}});
+    for (size_t i = 0; i < result.policies.size(); ++i) {
+        const PolicyResult& p = result.policies[i];
+        table.row({p.policy, significant(p.all.perplexity, 4), significant(p.all.bits_per_byte, 4),
+                   i == 0 ? "-" : interval_text(p.difference), significant(p.all.experts),
+                   count_text(p.activated), significant(p.tokens_per_second)});
+    }
+    return table.render(indent);
+}
+
+std::string layers_table(const EvaluationResult& result, int indent) {
+    if (result.policies.empty()) return "";
+    std::string out;
+    const auto layers = static_cast<int>(result.policies.front().experts.size());
+    for (int first = 0; first < layers; first += kLayersPerRow) {
+        const int last = std::min(layers, first + kLayersPerRow);
+        std::vector<Table::Column> columns{{"experts in layer", Align::left}};
+        for (int l = first; l < last; ++l) columns.push_back({std::to_string(l)});
+        Table table(std::move(columns));
+        for (const PolicyResult& p : result.policies) {
+            std::vector<std::string> cells{p.policy};
+            for (int l = first; l < last; ++l)
+                cells.push_back(p.experts[l] > 0 ? significant(p.experts[l]) : "-");
+            table.row(std::move(cells));
+        }
+        out += (first > 0 ? "\n" : "") + table.render(indent);
+    }
+    return out;
+}
+
+std::string domains_table(const EvaluationResult& result, int indent) {
+    if (result.policies.empty() || result.policies.front().domains.empty()) return "";
+    std::vector<Table::Column> columns{{"perplexity of", Align::left}, {"tokens"}};
+    for (const PolicyResult& p : result.policies) columns.push_back({p.policy});
+    Table table(std::move(columns));
+    const auto& domains = result.policies.front().domains;
+    for (size_t d = 0; d < domains.size(); ++d) {
+        std::vector<std::string> cells{domains[d].domain, std::to_string(domains[d].all.tokens)};
+        for (const PolicyResult& p : result.policies)
+            cells.push_back(significant(p.domains[d].all.perplexity, 4));
+        table.row(std::move(cells));
+    }
+    return table.render(indent);
+}
+
+int eval_command(const EvalOptions& options, Terminal& terminal) {
+    EvaluateOptions evaluate = evaluate_options(options);
+    const auto documents = labelled_documents(options.files, options.by_file);
+    const Model model = load_model(options.model, terminal);
+    ThreadTeam team(options.model.threads);
+    EvaluationResult result;
+    {
+        ProgressBar bar(terminal);
+        evaluate.progress = bar.callback();
+        result = evaluate_perplexity(model, documents, team, evaluate);
+    }
+    if (options.json) {
+        ordered_json document{{"model", options.model.model}};
+        document.update(parsed(to_json(result)));
+        print_json(document, terminal);
+        return 0;
+    }
+    const int64_t tokens = result.policies.front().all.tokens;
+    terminal.out << fmt::format("{} scored in {}; {}; {:.0f} % intervals over {}\n\n",
+                                plural(tokens, "token"), plural(result.documents, "document"),
+                                plural(result.threads, "thread"), 100 * options.confidence,
+                                fmt::format("{} {}", result.units, result.unit))
+                 << comparison_table(result) << '\n'
+                 << layers_table(result);
+    const std::string domains = domains_table(result);
+    if (!domains.empty()) terminal.out << '\n' << domains;
+    return 0;
+}
+
+}  // namespace muster::cli

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/cli/inputs.h"
+
+#include <istream>
+#include <iterator>
+#include <ostream>
+
+#include "muster/cli/progress_bar.h"
+#include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
+
+namespace muster::cli {
+
+std::filesystem::path find_data(const Terminal& terminal, std::string_view name) {
+    std::string searched;
+    for (const auto& directory : terminal.data_paths) {
+        const auto path = directory / name;
+        std::error_code ignored;
+        if (std::filesystem::exists(path, ignored)) return path;
+        searched += (searched.empty() ? "" : " and ") + directory.string();
+    }
+    throw Error(name, "the shipped data is missing, expected it in " +
+                          (searched.empty() ? "share/muster" : searched));
+}
+
+std::filesystem::path model_path(const std::string& model, const Terminal& terminal) {
+    if (model != "default") return model;
+    try {
+        return find_data(terminal, "default.gguf");
+    } catch (const Error& e) {
+        throw Error("default model", std::string(e.what()) + ", or a GGUF file as MODEL");
+    }
+}
+
+Model load_model(const ModelOptions& options, Terminal& terminal) {
+    ProgressBar bar(terminal);
+    LoadOptions load;
+    load.check_values = !options.no_check;
+    load.progress = bar.callback();
+    return Model::load(model_path(options.model, terminal), load);
+}
+
+std::string read_text(const TextOptions& options, Terminal& terminal) {
+    if (options.prompt) return *options.prompt;
+    if (!options.file.empty() && options.file != "-") return read_file(options.file);
+    if (terminal.in_is_terminal)
+        terminal.err << "Type the text; Ctrl-D on an empty line ends it." << std::endl;
+    std::string text{std::istreambuf_iterator<char>(terminal.in), {}};
+    if (terminal.in.bad()) throw Error("standard input", "cannot be read");
+    return text;
+}
+
+std::vector<RoutingPolicy> parse_policies(const std::vector<std::string>& texts) {
+    std::vector<RoutingPolicy> policies;
+    for (const std::string& text : texts) policies.push_back(RoutingPolicy::parse(text));
+    if (policies.empty()) policies.emplace_back();
+    return policies;
+}
+
+std::vector<Document> labelled_documents(const std::vector<std::filesystem::path>& files,
+                                         bool by_file) {
+    if (!by_file) return read_documents(files);
+    std::vector<Document> documents;
+    for (const auto& file : files) {
+        for (Document& document : read_documents({file})) {
+            if (document.domain.empty()) document.domain = file.stem().string();
+            documents.push_back(std::move(document));
+        }
+    }
+    return documents;
+}
+
+}  // namespace muster::cli

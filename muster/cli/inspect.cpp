@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/cli/inspect.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <ostream>
+
+#include "muster/cli/json_text.h"
+#include "muster/cli/table.h"
+#include "muster/cli/text.h"
+#include "muster/model/names.h"
+#include "muster/model/summary.h"
+
+namespace muster::cli {
+namespace {
+
+using Align = Table::Align;
+
+std::string router_text(const FeedForwardConfig& layer) {
+    if (layer.dense()) return "dense";
+    const RouterSpec& r = layer.router;
+    std::string text = fmt::format("{} {}", selection_name(r.selection), significant(r.value));
+    text += fmt::format(" of {} scores, {} weights", score_name(r.score), weighting_name(r.weight));
+    if (r.scale != 1.0f) text += fmt::format(" times {}", significant(r.scale));
+    if (r.groups > 1) text += fmt::format(", {} of {} groups", r.groups_used, r.groups);
+    return text;
+}
+
+std::string widths_text(const FeedForwardConfig& layer) {
+    if (layer.equal_widths()) return std::to_string(layer.widths.front());
+    const auto [low, high] = std::minmax_element(layer.widths.begin(), layer.widths.end());
+    return fmt::format("{}-{}", *low, *high);
+}
+
+/// Layers of one make stand in one row.
+Table layer_table(const ModelSummary& summary) {
+    Table table({{"layers", Align::left},
+                 {"experts"},
+                 {"width"},
+                 {"shared width"},
+                 {"per token"},
+                 {"router", Align::left}});
+    const auto cells = [&](int l) -> std::vector<std::string> {
+        const FeedForwardConfig& layer = summary.config.layers[l];
+        const double routed = summary.routed.empty() ? -1 : summary.routed[l];
+        return {std::to_string(layer.experts()), widths_text(layer),
+                layer.shared_width > 0 ? std::to_string(layer.shared_width) : "-",
+                layer.dense() || routed < 0 ? "-" : significant(routed), router_text(layer)};
+    };
+    const int layers = summary.config.num_layers();
+    for (int first = 0, next = 0; first < layers; first = next) {
+        std::vector<std::string> row = cells(first);
+        for (next = first + 1; next < layers && cells(next) == row;) ++next;
+        row.insert(row.begin(), next == first + 1 ? std::to_string(first)
+                                                  : fmt::format("{}-{}", first, next - 1));
+        table.row(std::move(row));
+    }
+    return table;
+}
+
+std::string formats_text(const ModelSummary& summary) {
+    std::map<std::string_view, int64_t> bytes;
+    for (const auto& tensor : summary.tensors) bytes[dtype_info(tensor.dtype).name] += tensor.bytes;
+    std::string text;
+    for (const auto& [name, size] : bytes)
+        text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, bytes_text(double(size)));
+    return text;
+}
+
+std::string facts(const ModelSummary& s) {
+    const ModelConfig& c = s.config;
+    const double file = double(s.weight_bytes);
+    std::string out;
+    const auto fact = [&](std::string_view name, const std::string& value) {
+        out += fmt::format("{:<18}{}\n", name, value);
+    };
+    fact("name", c.name.empty() ? "-" : c.name);
+    fact("architecture", c.architecture);
+    fact("shape", fmt::format("{} layers, width {}, {} heads of {}, {} key/value heads",
+                              c.num_layers(), c.d_model, c.heads, c.head_dim, c.kv_heads));
+    fact("context", fmt::format("{} tokens", c.context));
+    fact("vocabulary", s.vocabulary);
+    fact("routing", c.policy.to_string());
+    fact("parameters",
+         fmt::format("{}, of which embedding {}, head {}", count_text(double(s.parameters.total)),
+                     count_text(double(s.parameters.embedding)),
+                     c.tied_head ? "tied to it" : count_text(double(s.parameters.head))));
+    fact("activated",
+         s.activated < 0
+             ? "unknown: the default policy's experts per token were not measured"
+             : fmt::format("{} per token, without embedding and head", count_text(s.activated)));
+    fact("weights", fmt::format("{} ({}); routed experts {} ({:.0f} %)", bytes_text(file),
+                                formats_text(s), bytes_text(double(s.expert_bytes)),
+                                file > 0 ? 100 * double(s.expert_bytes) / file : 0));
+    fact("memory", fmt::format("{} for keys and values of {} tokens, beside the weights",
+                               bytes_text(double(s.kv_bytes)), c.context));
+    return out;
+}
+
+Table tensor_table(const ModelSummary& summary) {
+    Table table(
+        {{"tensor", Align::left}, {"shape", Align::left}, {"format", Align::left}, {"bytes"}});
+    for (const auto& tensor : summary.tensors)
+        table.row({tensor.name, fmt::format("{}", fmt::join(tensor.shape, " x ")),
+                   std::string(dtype_info(tensor.dtype).name), std::to_string(tensor.bytes)});
+    return table;
+}
+
+}  // namespace
+
+int inspect_command(const InspectOptions& options, Terminal& terminal) {
+    const Model model = load_model(options.model, terminal);
+    const ModelSummary summary = summarize(model);
+    if (options.json) {
+        print_json(parsed(to_json(summary)), terminal);
+        return 0;
+    }
+    terminal.out << facts(summary) << '\n' << layer_table(summary).render();
+    if (options.tensors) terminal.out << '\n' << tensor_table(summary).render();
+    return 0;
+}
+
+}  // namespace muster::cli

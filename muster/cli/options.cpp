@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fills the commands' option structs. The only file that includes CLI11.
+#include "muster/cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+namespace muster::cli {
+namespace {
+
+// Words of an option's type name that completion understands: alternatives with | are choices, and
+// these are paths.
+bool names_path(const std::string& type) {
+    return type.find("FILE") != std::string::npos || type.find("DIR") != std::string::npos ||
+           type.find("MODEL") != std::string::npos;
+}
+
+void choices(CLI::Option* option, const std::vector<std::string>& words) {
+    std::string joined;
+    for (const auto& word : words) joined += (joined.empty() ? "" : "|") + word;
+    option->type_name(joined)->check([words, joined](const std::string& value) {
+        const bool known = std::find(words.begin(), words.end(), value) != words.end();
+        return known ? std::string() : "\"" + value + "\" is not one of " + joined;
+    });
+}
+
+/// A whole number within bounds, without CLI11's range in the help text.
+template <typename T>
+CLI::Option* whole(CLI::App* app, const std::string& names, T& value, int64_t low, int64_t high,
+                   const std::string& help) {
+    return app->add_option(names, value, help)
+        ->type_name("N")
+        ->check([low, high](const std::string& text) {
+            int64_t n = 0;
+            const bool good = CLI::detail::lexical_cast(text, n) && n >= low && n <= high;
+            return good ? std::string()
+                        : "\"" + text + "\" is not a whole number from " + std::to_string(low) +
+                              " to " + std::to_string(high);
+        });
+}
+
+void json_flag(CLI::App* app, bool& json) {
+    app->add_flag("--json", json, "Print one JSON document (keys: docs/cli.md)");
+}
+
+void model_options(CLI::App* app, ModelOptions& options) {
+    app->add_option("MODEL", options.model, "A GGUF file, or default: the shipped model")
+        ->required()
+        ->type_name("MODEL");
+    whole(app, "--threads", options.threads, 1, 1024, "Threads (all that the process may use)");
+    app->add_flag("--no-check", options.no_check,
+                  "Start at once, without looking for damaged weights");
+}
+
+void text_options(CLI::App* app, TextOptions& options) {
+    auto* prompt = app->add_option("-p,--prompt", options.prompt, "The text itself");
+    app->add_option("-f,--file", options.file, "Read the text from a file (-: standard input)")
+        ->type_name("FILE")
+        ->excludes(prompt);
+}
+
+void routing_option(CLI::App* app, std::vector<std::string>& routing) {
+    app->add_option("--routing", routing,
+                    "Routing policy, may repeat: model, top-k:2, top-p:0.5, relative:0.2, mean:3 "
+                    "... (docs/routing.md)")
+        ->type_name("POLICY")
+        ->take_all()
+        ->allow_extra_args(false);
+}
+
+CLI::App* add_run(CLI::App& app, RunOptions& o) {
+    auto* c = app.add_subcommand("run", "Continue a text");
+    model_options(c, o.model);
+    text_options(c, o.text);
+    c->add_option("--routing", o.routing,
+                  "Routing policy: model, top-k:2, top-p:0.5, relative:0.2, mean:3 ... "
+                  "(docs/routing.md)")
+        ->type_name("POLICY");
+    choices(c->add_option("--color", o.color, "Colour each token by its experts"),
+            {"experts", "none"});
+    whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
+    whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens written (until the context ends)");
+    c->add_option("-t,--temperature", o.sampler.temperature, "0: always the likeliest token (0.8)");
+    whole(c, "--top-k", o.sampler.top_k, 0, INT32_MAX, "Only the k likeliest tokens, 0: all (40)");
+    c->add_option("--top-p", o.sampler.top_p, "Only the likeliest tokens up to mass p (0.95)");
+    c->add_option("--min-p", o.sampler.min_p,
+                  "Only tokens of p times the likeliest's probability (0.05)");
+    c->add_option("--seed", o.seed, "Of the random choices (a new one each time)");
+    c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
+    c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
+    c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    c->add_option("--prompt-cache", o.prompt_cache,
+                  "Read this file when it exists; keep the read tokens in it for the next run")
+        ->type_name("FILE");
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n"
+        "  muster run default -p \"Once upon a time\" --color experts\n"
+        "  muster run model.gguf -f letter.txt --routing top-k:2 -n 200 --seed 1\n"
+        "  echo \"def main():\" | muster run model.gguf --temperature 0 --json");
+    return c;
+}
+
+CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
+    auto* c = app.add_subcommand("eval", "Score texts under routing policies");
+    model_options(c, o.model);
+    c->add_option("FILE", o.files, "Text files, or .jsonl with \"text\" and \"domain\"")
+        ->required()
+        ->type_name("FILE");
+    routing_option(c, o.routing);
+    c->add_flag("--by-file", o.by_file, "Label text files by their names");
+    whole(c, "--window", o.window, 2, INT32_MAX, "Tokens of a window (the model's context)");
+    whole(c, "--stride", o.stride, 1, INT32_MAX, "How far windows advance (half a window)");
+    whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
+    c->add_option("--confidence", o.confidence, "Of the intervals (0.95)");
+    json_flag(c, o.json);
+    c->footer(
+        "Differences are to the first policy, paired text by text.\n"
+        "Examples:\n"
+        "  muster eval default book.txt\n"
+        "  muster eval default test.jsonl --routing model --routing top-k:1 --routing top-p:0.5\n"
+        "  muster eval model.gguf a.txt b.txt --by-file --json");
+    return c;
+}
+
+CLI::App* add_inspect(CLI::App& app, InspectOptions& o) {
+    auto* c = app.add_subcommand("inspect", "Show what a model file holds");
+    model_options(c, o.model);
+    c->add_flag("--tensors", o.tensors, "List every tensor");
+    json_flag(c, o.json);
+    c->footer("Examples:\n  muster inspect default\n  muster inspect model.gguf --tensors");
+    return c;
+}
+
+CLI::App* add_bench(CLI::App& app, BenchOptions& o) {
+    auto* c = app.add_subcommand("bench", "Measure prefill and decode beside the machine's limits");
+    model_options(c, o.model);
+    routing_option(c, o.routing);
+    whole(c, "--prompt", o.prompt, 1, INT32_MAX, "Tokens of the prefill (512)");
+    whole(c, "--decode", o.decode, 1, INT32_MAX, "Tokens decoded one by one (128)");
+    whole(c, "--depth", o.depth, 0, INT32_MAX, "Tokens in the cache before either (0)");
+    whole(c, "--repeats", o.repeats, 1, 1000, "Runs (5)");
+    c->add_option("--seed", o.seed, "Of the random tokens (1)");
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n  muster bench default\n"
+        "  muster bench model.gguf --routing model --routing top-k:2 --threads 2");
+    return c;
+}
+
+CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& o) {
+    auto* c = app.add_subcommand("tokenize", "Show how a text is cut into tokens");
+    model_options(c, o.model);
+    text_options(c, o.text);
+    c->add_flag("--ids", o.ids, "Ids only");
+    c->add_flag("--no-bos", o.no_bos, "Without the begin token");
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n  muster tokenize default -p \"Hello, world\"\n"
+        "  muster tokenize model.gguf -f letter.txt --ids --json");
+    return c;
+}
+
+CLI::App* add_export(CLI::App& app, ExportOptions& o) {
+    auto* c = app.add_subcommand("export", "Turn a training checkpoint into a model file");
+    c->add_option("CHECKPOINT", o.checkpoint, "A checkpoint's or a run's directory")
+        ->required()
+        ->type_name("DIR");
+    c->add_option("-o,--output", o.output, "A .gguf file, or a directory with --format hf")
+        ->required()
+        ->type_name("FILE");
+    choices(c->add_option("--type", o.type, "Format of the weight matrices (f16)"),
+            {"f32", "f16", "bf16", "q8_0"});
+    choices(c->add_option("--format", o.format, "gguf, or hf for a Hugging Face directory"),
+            {"gguf", "hf"});
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n  muster export runs/default -o model.gguf --type q8_0\n"
+        "  muster export runs/default/checkpoints/step-500 -o model/ --format hf");
+    return c;
+}
+
+/// Only for help and completion: muster-train reads the words itself.
+CLI::App* add_train(CLI::App& app, std::vector<std::string>& unused, bool& resume) {
+    auto* c = app.add_subcommand("train", "Train a model (needs muster-train)");
+    c->add_option("CONFIG", unused, "TOML file; see configs/ and docs/training.md")
+        ->type_name("FILE");
+    c->add_option("--text", unused, "Text or .jsonl files, instead of the config's")
+        ->type_name("FILE");
+    c->add_option("--output", unused, "Directory of the run, instead of the config's")
+        ->type_name("DIR");
+    c->add_flag("--resume", resume, "Go on from the newest checkpoint of the directory");
+    c->footer(
+        "Examples:\n  muster train configs/default.toml\n"
+        "  muster train --text book.txt --output runs/book\n"
+        "  muster train configs/default.toml --resume");
+    return c;
+}
+
+CLI::App* add_demo(CLI::App& app, DemoOptions& o) {
+    auto* c = app.add_subcommand("demo", "See experts at work and policies compared");
+    c->add_option("--model", o.model.model, "A GGUF file instead of the shipped model")
+        ->type_name("MODEL");
+    whole(c, "--threads", o.model.threads, 1, 1024, "Threads (all that the process may use)");
+    c->add_option("-p,--prompt", o.prompts, "A prompt instead of the usual ones, may repeat")
+        ->take_all()
+        ->allow_extra_args(false);
+    routing_option(c, o.routing);
+    whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Tokens written after each prompt (64)");
+    choices(c->add_option("--color", o.color, "When to colour tokens (auto: on a terminal)"),
+            {"auto", "experts", "none"});
+    json_flag(c, o.json);
+    c->footer("Examples:\n  muster demo\n  muster demo --model model.gguf --routing top-k:4");
+    return c;
+}
+
+CLI::App* add_completion(CLI::App& app, CompletionOptions& o) {
+    auto* c = app.add_subcommand("completion", "Print a completion script for a shell");
+    choices(c->add_option("SHELL", o.shell, "bash, zsh or fish")->required(),
+            {"bash", "zsh", "fish"});
+    c->footer(
+        "Example:\n  muster completion bash > ~/.local/share/bash-completion/completions/muster");
+    return c;
+}
+
+/// The whole program: the app and the structs that it fills.
+struct Program {
+    RunOptions run;
+    EvalOptions eval;
+    InspectOptions inspect;
+    BenchOptions bench;
+    TokenizeOptions tokenize;
+    ExportOptions export_;
+    std::vector<std::string> unused;  ///< of train, which reads its words itself
+    bool unused_flag = false;
+    DemoOptions demo;
+    CompletionOptions completion;
+    CLI::App app{
+        "Muster runs mixture-of-experts language models: every token calls up only the experts it "
+        "needs.",
+        "muster"};
+
+    Program() {
+        app.set_version_flag("--version", std::string("muster ") + MUSTER_VERSION,
+                             "Print the version");
+        app.require_subcommand(1);
+        app.get_formatter()->column_width(34);
+        app.footer(
+            "Examples:\n"
+            "  muster demo\n"
+            "  muster run default -p \"Once upon a time\" --color experts\n"
+            "  muster COMMAND --help");
+        add_demo(app, demo);
+        add_run(app, run);
+        add_eval(app, eval);
+        add_inspect(app, inspect);
+        add_bench(app, bench);
+        add_tokenize(app, tokenize);
+        add_train(app, unused, unused_flag);
+        add_export(app, export_);
+        add_completion(app, completion);
+    }
+
+    CommandOptions chosen() const {
+        const std::string name = app.get_subcommands().front()->get_name();
+        if (name == "run") return run;
+        if (name == "eval") return eval;
+        if (name == "inspect") return inspect;
+        if (name == "bench") return bench;
+        if (name == "tokenize") return tokenize;
+        if (name == "export") return export_;
+        if (name == "demo") return demo;
+        return completion;
+    }
+};
+
+CommandLine usage_error(const CLI::App& app, const CLI::ParseError& error) {
+    const auto commands = app.get_subcommands();
+    const std::string where =
+        commands.empty() ? "muster" : "muster " + commands.front()->get_name();
+    std::string what = error.what();
+    std::replace(what.begin(), what.end(), '\n', ' ');
+    return {std::nullopt, where + ": " + what + " (see " + where + " --help)", true};
+}
+
+CommandInfo info_of(const CLI::App& app) {
+    CommandInfo info{app.get_name(), app.get_description(), {}, {}};
+    for (const CLI::Option* option : app.get_options()) {
+        OptionInfo o;
+        for (const auto& name : option->get_snames()) o.names.push_back("-" + name);
+        for (const auto& name : option->get_lnames()) o.names.push_back("--" + name);
+        o.description = option->get_description();
+        o.takes_value = option->get_items_expected_max() > 0;
+        const std::string type = option->get_type_name();
+        o.is_path = o.takes_value && names_path(type);
+        if (type == "MODEL") o.choices.push_back("default");
+        if (type.find('|') != std::string::npos) o.choices = CLI::detail::split(type, '|');
+        info.options.push_back(std::move(o));
+    }
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+        info.commands.push_back(info_of(*command));
+    return info;
+}
+
+}  // namespace
+
+CommandLine parse_command_line(std::span<const std::string> words) {
+    const bool help = std::any_of(words.begin(), words.end(),
+                                  [](const auto& w) { return w == "--help" || w == "-h"; });
+    if (!words.empty() && words.front() == "train" && !help)
+        return {TrainOptions{{words.begin() + 1, words.end()}}, "", false};
+    Program program;
+    if (words.empty()) return {std::nullopt, program.app.help(), false};
+    try {
+        // CLI11 takes the words from the back.
+        program.app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+        return {program.chosen(), "", false};
+    } catch (const CLI::CallForHelp&) {
+        return {std::nullopt, program.app.help(), false};
+    } catch (const CLI::CallForVersion& version) {
+        return {std::nullopt, std::string(version.what()) + "\n", false};
+    } catch (const CLI::ParseError& error) {
+        return usage_error(program.app, error);
+    }
+}
+
+CommandInfo command_tree() { return info_of(Program().app); }
+
+}  // namespace muster::cli
