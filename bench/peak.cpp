@@ -69,16 +69,16 @@ double bf16_peak(Executor& executor, double seconds, Clock clock) {
     return peak(executor, k.bf16, k.bf16_operations_per_round, seconds, clock);
 }
 
-double read_bandwidth(Executor& executor, const std::byte* data, size_t bytes) {
+double read_bandwidth(Executor& executor, const std::byte* data, size_t bytes, Clock clock) {
     const PeakKernels k = kernels();
     constexpr size_t kChunk = size_t{1} << 20;
     const size_t chunks = (bytes + kChunk - 1) / kChunk;
-    const double start = wall_clock();
+    const double start = clock();
     executor.run(static_cast<int>(chunks), [&](int task, int) {
         const size_t at = static_cast<size_t>(task) * kChunk;
         sink += k.read(data + at, std::min(kChunk, bytes - at));
     });
-    return static_cast<double>(bytes) / (wall_clock() - start);
+    return static_cast<double>(bytes) / (clock() - start);
 }
 
 }  // namespace muster::bench

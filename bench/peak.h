@@ -19,6 +19,7 @@ double bf16_peak(Executor& executor, double seconds, Clock clock = wall_clock);
 double f32_peak(Executor& executor, double seconds, Clock clock = wall_clock);
 
 /// Bytes per second of one pass over `bytes` bytes with plain vector loads.
-double read_bandwidth(Executor& executor, const std::byte* data, size_t bytes);
+double read_bandwidth(Executor& executor, const std::byte* data, size_t bytes,
+                      Clock clock = wall_clock);
 
 }  // namespace muster::bench

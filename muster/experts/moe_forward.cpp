@@ -38,13 +38,15 @@ class Forward {
         ws_.tasks.clear();
         for (int e : ws_.whole) ws_.tasks.push_back(whole_task(c_, e, kWhole, 0));
         for (int e : ws_.split) add_tasks(c_, e, kHidden, k, c_.expert(e).width());
-        for (int e : ws_.streamed) add_stream_tasks(e, kStreamHidden, c_.expert(e).up);
+        int64_t streamed = 0;  // bytes of either phase, roughly
+        for (int e : ws_.streamed) streamed += c_.expert(e).down.bytes();
+        for (int e : ws_.streamed) add_stream_tasks(e, kStreamHidden, c_.expert(e).up, streamed);
         ws_.rows.reserve(c_.plan.tokens.size() * static_cast<size_t>(d));
         const auto run = [this](const MoeTask& t, float* scratch) { run_task(t, scratch); };
         run_tasks(c_, scratch_hidden_ + hidden, run);
         ws_.tasks.clear();
         for (int e : ws_.split) add_tasks(c_, e, kDown, c_.elements(c_.expert(e).width()), d);
-        for (int e : ws_.streamed) add_stream_tasks(e, kStreamDown, c_.expert(e).down);
+        for (int e : ws_.streamed) add_stream_tasks(e, kStreamDown, c_.expert(e).down, streamed);
         run_tasks(c_, scratch_hidden_, run);
         combine(routes, y, accumulate);
     }
@@ -63,8 +65,8 @@ class Forward {
         if (c_.bank.gated) saved_->gate.reserve(static_cast<size_t>(values));
     }
 
-    void add_stream_tasks(int e, Kind kind, const WeightMatrix& w) {
-        const int64_t step = stream_task_rows(w);
+    void add_stream_tasks(int e, Kind kind, const WeightMatrix& w, int64_t total) {
+        const int64_t step = stream_task_rows(w, total, c_.executor.workers());
         for (int64_t j = 0; j < w.rows; j += step) {
             MoeTask t = whole_task(c_, e, kind, std::min(w.rows, j + step));
             t.first = j;
@@ -99,10 +101,11 @@ class Forward {
         for (int64_t i = 0; i < m; ++i) {
             x[i] = x_.row(c_.plan.tokens[static_cast<size_t>(t.row_first + i)]);
         }
-        stream(expert.up, t, x, up, kStreamTaskRows);
+        const std::byte* gate_rows = c_.bank.gated ? expert.gate.row(t.first) : nullptr;
+        stream(expert.up, t, x, up, kStreamTaskRows, gate_rows);
         add_bias(up, kStreamTaskRows, m, expert.up_bias, t.first, t.last);
         if (c_.bank.gated) {
-            stream(expert.gate, t, x, gate, kStreamTaskRows);
+            stream(expert.gate, t, x, gate, kStreamTaskRows, nullptr);
             add_bias(gate, kStreamTaskRows, m, expert.gate_bias, t.first, t.last);
         }
         for (int64_t i = 0; i < m; ++i) {
@@ -117,15 +120,15 @@ class Forward {
         const Expert& expert = c_.expert(t.expert);
         const int64_t d = c_.bank.d_model;
         float* out = ws_.rows.data() + t.row_first * d + t.first;
-        stream(expert.down, t, ws_.hidden_rows[0].data() + t.row_first, out, d);
+        stream(expert.down, t, ws_.hidden_rows[0].data() + t.row_first, out, d, nullptr);
         add_bias(out, d, t.row_last - t.row_first, expert.down_bias, t.first, t.last);
     }
 
     // Rows [first, last) of w times all rows of the task.
     void stream(const WeightMatrix& w, const MoeTask& t, const float* const* x, float* out,
-                int64_t ldo) const noexcept {
+                int64_t ldo, const std::byte* next) const noexcept {
         stream_kernel(w.dtype, c_.isa)({w.row(t.first), w.row_bytes(), t.last - t.first, w.cols, x,
-                                        t.row_last - t.row_first, out, ldo});
+                                        t.row_last - t.row_first, out, ldo, next});
     }
 
     void hidden(const MoeTask& t, float* scratch) noexcept {

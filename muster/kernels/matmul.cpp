@@ -72,12 +72,13 @@ void stream_matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<
     const StreamFn product = stream_kernel(w.dtype, current_isa());
     const float* rows[kStreamRows];
     for (int64_t i = 0; i < x.rows; ++i) rows[i] = x.row(i);
-    const int64_t step = stream_task_rows(w);
+    const int64_t step = stream_task_rows(w, w.bytes(), executor.workers());
     executor.run(static_cast<int>(chunks(w.rows, step)), [&](int task, int) {
         float out[kStreamRows * kStreamTaskRows];
         const int64_t first = task * step;
         const int64_t count = std::min(step, w.rows - first);
-        product({w.row(first), w.row_bytes(), count, w.cols, rows, x.rows, out, kStreamTaskRows});
+        product({w.row(first), w.row_bytes(), count, w.cols, rows, x.rows, out, kStreamTaskRows,
+                 nullptr});
         for (int64_t i = 0; i < x.rows; ++i) {
             const float* from = out + i * kStreamTaskRows;
             float* to = y.row(i) + first;

@@ -23,6 +23,7 @@ struct StreamProduct {
     int64_t m = 0;
     float* out = nullptr;
     int64_t ldo = 0;
+    const std::byte* next = nullptr;  ///< weights that this worker reads next, if known
 };
 
 using StreamFn = void (*)(const StreamProduct& product) noexcept;
@@ -33,12 +34,11 @@ StreamFn stream_kernel(DType dtype, Isa isa) noexcept;
 /// Up to this many rows of x streaming is faster than packing panels.
 constexpr int64_t kStreamRows = 8;
 
-/// Rows of w that a task streams: 64 KB, some microseconds; at most kStreamTaskRows.
-constexpr int64_t kStreamTaskRows = 64;
-inline int64_t stream_task_rows(const WeightMatrix& w) noexcept {
-    const int64_t rows = (int64_t{64} << 10) / (w.row_bytes() + 1);
-    return rows < 4 ? 4 : rows > kStreamTaskRows ? kStreamTaskRows : rows;
-}
+constexpr int64_t kStreamTaskRows = 256;
+
+/// Rows of w that one task streams, when all tasks together read `total` bytes: some 256 KB, for
+/// the memory takes a while to get going, but several tasks per worker; at most kStreamTaskRows.
+int64_t stream_task_rows(const WeightMatrix& w, int64_t total, int workers) noexcept;
 
 /// One instruction set's kernels, by DType.
 struct StreamKernels {

@@ -16,6 +16,7 @@ __m128i load_halves(const std::byte* p) noexcept {
 }
 
 struct LoadF16 {
+    static constexpr bool kScaled = false;
     static constexpr int64_t kUnitBytes = kUnit * 2;
     static void load(const std::byte* unit, __m256 (&w)[4]) noexcept {
         for (int v = 0; v < 4; ++v) w[v] = _mm256_cvtph_ps(load_halves(unit + 16 * v));
@@ -23,6 +24,7 @@ struct LoadF16 {
 };
 
 struct LoadBf16 {
+    static constexpr bool kScaled = false;
     static constexpr int64_t kUnitBytes = kUnit * 2;
     static void load(const std::byte* unit, __m256 (&w)[4]) noexcept {
         for (int v = 0; v < 4; ++v) {
@@ -33,13 +35,18 @@ struct LoadBf16 {
 };
 
 struct LoadQ8 {
+    static constexpr bool kScaled = true;
     static constexpr int64_t kUnitBytes = 34;
     static void load(const std::byte* unit, __m256 (&w)[4]) noexcept {
-        const __m256 d = _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_loadu_si16(unit)));
         for (int v = 0; v < 4; ++v) {
-            const __m128i q = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(unit + 2 + 8 * v));
-            w[v] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)));
+            const auto* q = reinterpret_cast<const __m128i*>(unit + 2 + 8 * v);
+            w[v] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(q)));
         }
+    }
+    static __m256 scale(const std::byte* unit) noexcept {
+        int16_t bits;
+        std::memcpy(&bits, unit, sizeof(bits));
+        return _mm256_cvtph_ps(_mm_set1_epi16(bits));
     }
 };
 

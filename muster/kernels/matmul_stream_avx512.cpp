@@ -16,6 +16,7 @@ __m256i load_halves(const std::byte* p) noexcept {
 }
 
 struct LoadF16 {
+    static constexpr bool kScaled = false;
     static constexpr int64_t kUnitBytes = kUnit * 2;
     static void load(const std::byte* unit, __m512 (&w)[2]) noexcept {
         w[0] = _mm512_cvtph_ps(load_halves(unit));
@@ -24,6 +25,7 @@ struct LoadF16 {
 };
 
 struct LoadBf16 {
+    static constexpr bool kScaled = false;
     static constexpr int64_t kUnitBytes = kUnit * 2;
     static void load(const std::byte* unit, __m512 (&w)[2]) noexcept {
         for (int v = 0; v < 2; ++v) {
@@ -34,13 +36,18 @@ struct LoadBf16 {
 };
 
 struct LoadQ8 {
+    static constexpr bool kScaled = true;
     static constexpr int64_t kUnitBytes = 34;
     static void load(const std::byte* unit, __m512 (&w)[2]) noexcept {
-        const __m512 d = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_loadu_si16(unit)));
         for (int v = 0; v < 2; ++v) {
             const auto* q = reinterpret_cast<const __m128i*>(unit + 2 + 16 * v);
-            w[v] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q))));
+            w[v] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(q)));
         }
+    }
+    static __m512 scale(const std::byte* unit) noexcept {
+        int16_t bits;
+        std::memcpy(&bits, unit, sizeof(bits));
+        return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
     }
 };
 
