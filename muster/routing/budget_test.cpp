@@ -111,6 +111,18 @@ TEST(Budget, ForcedExpertsAreAlwaysSelectedInTheirPlace) {
     }
 }
 
+TEST(Budget, ForcedExpertsOfOtherGroupsKeepTheirRank) {
+    const Logits logits{1, 6, {5, 1, 2, 4, -3, -3}};  // the first group is the best
+    RouterSpec spec = spec_of(6);
+    spec.groups = 2;
+    const auto chosen = [&](const char* policy) {
+        return experts_of(run(logits, resolved(policy, spec)).table, 0);
+    };
+    EXPECT_THAT(chosen("top-k:3"), ElementsAre(0, 2, 1));
+    EXPECT_THAT(chosen("top-k:3,force=0.3"), ElementsAre(0, 3, 2));
+    EXPECT_THAT(chosen("top-k:3,force=0.5"), ElementsAre(0, 2, 5));
+}
+
 TEST(Budget, ForceReplacesTheWeakestAndKeepsTheOrder) {
     const Logits logits{1, 5, {5, 4, 3, 2, 1}};
     const auto chosen = [&](const char* policy) {

@@ -137,6 +137,7 @@ TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
         {"top-p:0,5", "'top-p:0'", "a share above 0"},
         {"top-p:0.5x", "'top-p:0.5x'", "a share above 0"},
         {"top-p:0x1", "'top-p:0x1'", "a share above 0"},
+        {"relative:-0", "'relative:-0'", "a ratio from 0 to 1"},
         {"relative:2", "'relative:2'", "a ratio from 0 to 1"},
         {"mean:0", "'mean:0'", "a positive mean"},
         {"model:3", "'model:3'", "'model' without one"},

@@ -255,8 +255,8 @@ TEST(Selection, ExpertChoiceTakesTheBestTokensOfEachExpert) {
             for (int t = 0; t < tokens; ++t)
                 for (const int e : routed.table.token_experts(t)) chosen[e].insert(t);
             for (int e = 0; e < 8; ++e) {
-                std::vector<float> column;
-                for (int t = 0; t < tokens; ++t) column.push_back(row(routed, t)[e]);
+                std::vector<float> column(tokens);
+                for (int t = 0; t < tokens; ++t) column[t] = row(routed, t)[e];
                 auto order = ranking(column);
                 order.resize(router.ban == std::vector{e} ? 0 : capacity);
                 EXPECT_EQ(chosen[e], std::set<int>(order.begin(), order.end())) << policy << e;

@@ -11,7 +11,7 @@ namespace {
 using namespace routing_testing;
 using testing::ElementsAre;
 
-RouteTable table_of(int experts, std::vector<std::vector<int>> tokens) {
+RouteTable table_of(int experts, const std::vector<std::vector<int>>& tokens) {
     RouteTable table;
     table.clear(experts);
     for (const auto& token : tokens) {
