@@ -116,9 +116,12 @@ StopReason Session::write(Writing& w) {
                            .fixed_routes = {},
                            .seed = options_.seed};
     Sampler sampler(w.options.sampler);
+    const auto enough = [&] {
+        return w.options.max_tokens >= 0 &&
+               static_cast<int>(w.result.tokens.size()) >= w.options.max_tokens;
+    };
     int row = forward_.rows() - 1;
-    while (w.options.max_tokens < 0 ||
-           static_cast<int>(w.result.tokens.size()) < w.options.max_tokens) {
+    while (!enough()) {
         const MatrixView<const float> logits = forward_.logits(0, 1);
         const std::span<const float> values(logits.data, static_cast<size_t>(logits.cols));
         if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }))
@@ -135,6 +138,7 @@ StopReason Session::write(Writing& w) {
         w.experts += token.mean_experts;
         w.result.tokens.push_back(next.token);
         if (!w.emit(token)) return StopReason::callback;
+        if (enough()) break;
         if (cache_.length() >= cache_.capacity()) return StopReason::context_full;
         const BatchRow input{next.token, &cache_, &routing_, true};
         forward_.forward({&input, 1}, pass);

@@ -71,7 +71,8 @@ class Session {
 
     /// Reads `prompt` (token ids, at least one) and writes on. The longest prefix that the cache
     /// holds already is not computed again. Throws Error when the prompt is empty, has ids outside
-    /// the vocabulary or does not fit the context. Afterwards the cache holds prompt and answer.
+    /// the vocabulary or does not fit the context. Afterwards the cache holds prompt and answer,
+    /// but for the answer's last token.
     GenerateResult generate(std::span<const int32_t> prompt, const GenerateOptions& options);
 
     /// The tokens in the cache.

@@ -13,7 +13,7 @@ namespace muster {
 struct LossOptions {
     int window = 0;  ///< tokens per window; 0: the model's context length
     int stride = 0;  ///< how far windows advance over a longer text; 0: half a window
-    PassOptions pass;
+    PassOptions pass = {};
 };
 
 /// What the model makes of a text.

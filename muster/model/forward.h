@@ -30,7 +30,7 @@ struct PassOptions {
     Intervention* intervention = nullptr;
     /// [L] routes to take instead of routing: a row at position t takes entry t of its layer's
     /// table (dense layers: ignored). Empty: route.
-    std::span<const RouteTable> fixed_routes;
+    std::span<const RouteTable> fixed_routes = {};
     uint64_t seed = 0;  ///< for random selection
 };
 

@@ -59,22 +59,6 @@ Logits logits_of(const Model& model, const std::vector<int32_t>& tokens, int row
     return logits_of(context, cache, routing, tokens, rows, options);
 }
 
-PassOptions tracing(TraceSink& sink) {
-    PassOptions options;
-    options.trace = &sink;
-    return options;
-}
-PassOptions touching(Intervention& intervention) {
-    PassOptions options;
-    options.intervention = &intervention;
-    return options;
-}
-PassOptions fixed(std::span<const RouteTable> routes) {
-    PassOptions options;
-    options.fixed_routes = routes;
-    return options;
-}
-
 template <typename A, typename B>
 double largest_difference(const A& a, const B& b) {
     double worst = a.size() == b.size() ? 0 : INFINITY;
@@ -107,7 +91,7 @@ TEST_P(Forward, EqualsAPlainImplementationOnEveryInstructionSet) {
     for (const Isa isa : available_isas()) {
         set_isa(isa);
         Routes routes;
-        const Logits logits = logits_of(model, tokens, 40, tracing(routes));
+        const Logits logits = logits_of(model, tokens, 40, {.trace = &routes});
         EXPECT_LT(largest_difference(logits, expected), kTolerance) << isa_name(isa);
         for (const auto& [place, experts] : routes.experts) {
             const testing::Route& route = reference.routes()[place.first][place.second];
@@ -194,14 +178,15 @@ TEST(ForwardPass, TakesFixedRoutesAndReportsExperts) {
         std::vector<RouteTable> tables;
         void layer(const LayerTrace& trace) override { tables.push_back(trace.routes); }
     } recorded;
-    const Logits free = logits_of(model, tokens, 12, tracing(recorded));
-    EXPECT_EQ(free, logits_of(model, tokens, 12, fixed(recorded.tables)));
+    const Logits free = logits_of(model, tokens, 12, {.trace = &recorded});
+    EXPECT_EQ(free, logits_of(model, tokens, 12, {.fixed_routes = recorded.tables}));
     // Other routes, other logits; in several passes, so that positions find their entries.
     for (float& w : recorded.tables[1].weights) w *= 0.5f;
-    const Logits halved = logits_of(model, tokens, 12, fixed(recorded.tables));
+    const Logits halved = logits_of(model, tokens, 12, {.fixed_routes = recorded.tables});
     EXPECT_GT(largest_difference(free, halved), 0.01);
-    EXPECT_LT(largest_difference(halved, logits_of(model, tokens, 5, fixed(recorded.tables))),
-              kTolerance);
+    EXPECT_LT(
+        largest_difference(halved, logits_of(model, tokens, 5, {.fixed_routes = recorded.tables})),
+        kTolerance);
 
     SerialExecutor executor;
     ForwardContext context(model, executor, 12);
@@ -229,9 +214,11 @@ TEST(ForwardPass, InterventionsChangeWhatTheyTouch) {
             for (int64_t i = 0; i < y.rows * y.cols; ++i) y.data[i] *= factor;
         }
     } touch;
-    EXPECT_LT(largest_difference(plain, logits_of(model, tokens, 12, touching(touch))), kTolerance);
+    EXPECT_LT(largest_difference(plain, logits_of(model, tokens, 12, {.intervention = &touch})),
+              kTolerance);
     touch.factor = 0;
-    EXPECT_GT(largest_difference(plain, logits_of(model, tokens, 12, touching(touch))), 0.01);
+    EXPECT_GT(largest_difference(plain, logits_of(model, tokens, 12, {.intervention = &touch})),
+              0.01);
     touch.factor = 1;
     touch.ban = true;
     const Logits banned = logits_of(model, tokens, 12, {}, RoutingPolicy::parse("model,ban=1.0"));

@@ -43,7 +43,7 @@ struct LoadOptions {
     /// Reads every tensor once and refuses NaN and infinite weights; without it loading is instant
     /// and damage shows as a refused router logit.
     bool check_values = true;
-    Progress progress;  ///< may be empty; returning false makes load() throw Error
+    Progress progress = {};  ///< may be empty; returning false makes load() throw Error
 };
 
 /// A decoder language model in a memory-mapped GGUF file: shape, weights in place, vocabulary.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/model/arch/architecture.h"
 
+#include <charconv>
+#include <iterator>
+
 #include "muster/core/error.h"
 #include "muster/model/names.h"
 
@@ -21,6 +24,16 @@ const TensorView& weight_tensor(const GgufFile& file, std::string_view name,
         throw Error(file.name(),
                     "tensor " + std::string(name) + " is i32, expected f32, f16, bf16 or q8_0");
     return t;
+}
+
+/// The shortest decimal number that a stored f32 stands for: 0.6 went in as a double.
+double as_written(double stored) {
+    char digits[32];
+    const auto end =
+        std::to_chars(std::begin(digits), std::end(digits), static_cast<float>(stored));
+    double value = stored;
+    std::from_chars(digits, end.ptr, value);
+    return value;
 }
 
 /// Per-layer values of an array key; throws when their number is another.
@@ -116,6 +129,7 @@ void read_routing(const GgufFile& file, ModelConfig& c) {
     if (file.has("muster.mean_experts"))
         c.mean_experts =
             per_layer(file.reals("muster.mean_experts"), file, "muster.mean_experts", n);
+    for (double& mean : c.mean_experts) mean = as_written(mean);
     if (!has_routing(file)) return;
     const auto words = [&](const char* key) -> const auto& {
         return per_layer(file.strings(key), file, key, n);
@@ -139,7 +153,7 @@ void read_routing(const GgufFile& file, ModelConfig& c) {
         r.score = parse_score(score[l]);
         r.selection = parse_selection(selection[l]);
         r.weight = parse_weighting(weight[l]);
-        r.value = value[l];
+        r.value = as_written(value[l]);
         r.scale = static_cast<float>(scale[l]);
         r.renorm_floor = static_cast<float>(floor[l]);
         r.capacity_factor = static_cast<float>(capacity[l]);

@@ -47,8 +47,8 @@ void bind_stacked_experts(const GgufFile& file, const ModelConfig& config, int l
 Expert bind_expert(const GgufFile& file, const ModelConfig& config, int layer, int width,
                    std::string_view suffix);
 
-/// Router specs from muster.router.* arrays, [layers] each; `fallback` fills every layer when
-/// muster.router.selection is missing. Reads muster.routing.policy and muster.mean_experts too.
+/// Fills what the file says of muster.routing.policy, muster.mean_experts and, when
+/// muster.router.selection is there, the router specs from muster.router.* arrays, [layers] each.
 void read_routing(const GgufFile& file, ModelConfig& config);
 bool has_routing(const GgufFile& file);
 
