@@ -130,6 +130,10 @@ void stream_group(const StreamProduct& p, int64_t i) noexcept {
         if (row < p.rows) return p.w + row * p.row_bytes;
         return p.next != nullptr ? p.next + (row - p.rows) * p.row_bytes : p.w;
     };
+    const int64_t head = (ahead < p.rows ? ahead : p.rows) * p.row_bytes;
+    for (int64_t byte = 0; byte < head; byte += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(p.w) + byte, _MM_HINT_T0);
+    }
     int64_t j = 0;
     for (; j + kRows <= p.rows; j += kRows) stream_rows<Load, kRows, kM>(p, j, i, fetch(j + ahead));
     for (; j < p.rows; ++j) stream_rows<Load, 1, kM>(p, j, i, fetch(j + ahead));
