@@ -59,5 +59,5 @@ P
 "$bin/muster" export "$(cat checkpoint.txt)" -o small.gguf --type q8_0 >/dev/null
 "$bin/muster" inspect small.gguf --json | /usr/bin/python3 -c 'import json,sys; json.load(sys.stdin)'
 "$bin/muster" eval small.gguf "$root/models/heldout/novels.txt" --routing model --routing top-k:1 --routing top-k:2
-echo "It was" | "$bin/muster" run small.gguf --max-tokens 20 --seed 1
+echo "It was" | "$bin/muster" run small.gguf -n 20 --seed 1
 printf '\n'
