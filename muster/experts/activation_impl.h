@@ -39,15 +39,20 @@ struct Relu {
 };
 
 struct Silu {
-    static F sigmoid(F x) noexcept {
+    static F sigmoid(F x, F& e) noexcept {
         const F one = Vec::set1(1.0f);
-        return Vec::div(one, Vec::add(one, exp_clamped(Vec::sub(Vec::zero(), x))));
+        e = exp_clamped(Vec::sub(Vec::zero(), x));
+        return Vec::div(one, Vec::add(one, e));
     }
-    static F value(F x) noexcept { return Vec::mul(x, sigmoid(x)); }
+    static F value(F x) noexcept {
+        F e;
+        return Vec::mul(x, sigmoid(x, e));
+    }
     static F value_and_slope(F x, F& slope) noexcept {
-        const F s = sigmoid(x);
+        F e;
+        const F s = sigmoid(x, e);
         const F y = Vec::mul(x, s);
-        slope = Vec::fnma(y, s, Vec::add(s, y));  // s + y (1 - s)
+        slope = Vec::fma(y, Vec::mul(e, s), s);  // s + y (1 - s), without cancellation in 1 - s
         return y;
     }
 };

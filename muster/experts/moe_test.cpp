@@ -43,6 +43,17 @@ std::vector<Case> cases() {
         list.push_back({"formats", s, Compute::f32});
         list.push_back({"formats", s, Compute::bf16});
     }
+    // Enough experts that each is done by one worker as a whole.
+    ProblemShape many{24, {}, {}, 60, A::gelu, true, true, DType::f32, 8};
+    for (int e = 0; e < 24; ++e) {
+        many.widths.push_back(17 + 5 * (e % 7));
+        many.rows.push_back(7 + e % 20);
+    }
+    list.push_back({"many", many});
+    list.push_back({"many", many, Compute::bf16});
+    many.gated = false;
+    many.dtype = DType::bf16;
+    list.push_back({"many", many, Compute::bf16});
     ProblemShape empty{16, {16, 16}, {0, 0}, 5, A::silu, true, true, DType::f32, 7};
     list.push_back({"no_rows", empty});
     empty.tokens = 0;

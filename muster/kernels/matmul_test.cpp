@@ -163,10 +163,52 @@ TEST(Matmul, WeightGradientMatchesDoubles) {
     });
 }
 
+// Sums over more rows than one step of the weight gradient takes.
+TEST(Matmul, WeightGradientOfManyRows) {
+    IsaGuard guard;
+    Random random(16);
+    const Matrix dy = random_matrix(random, 2100, 20), x = random_matrix(random, 2100, 40);
+    for (Isa isa : available_isas()) {
+        set_isa(isa);
+        for (Compute compute : {Compute::f32, Compute::bf16}) {
+            SerialExecutor executor;
+            Matrix dw(20, 40, 0, NAN);
+            matmul_weight_gradient(dy.view(), x.view(), dw.view(), executor, compute);
+            expect_product(
+                dw, 2100, compute, DType::f32, 0, [&](int64_t i, int64_t k) { return dy.at(k, i); },
+                [&](int64_t k, int64_t j) { return x.at(k, j); }, std::string(isa_name(isa)));
+        }
+    }
+}
+
+// What a token gets must not depend on the other rows of a decode batch.
+TEST(Matmul, StreamedRowsDoNotDependOnTheirNeighbours) {
+    IsaGuard guard;
+    for (Isa isa : available_isas()) {
+        set_isa(isa);
+        for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0}) {
+            Random random(17);
+            const int64_t n = 37, k = dtype == DType::q8_0 ? 96 : 101;
+            const Weights w(random, dtype, n, k);
+            const Matrix x = random_matrix(random, 8, k);
+            SerialExecutor executor;
+            Matrix all(8, n);
+            matmul(x.view(), w.matrix, all.view(), executor);
+            for (int64_t count = 1; count <= 7; ++count) {
+                Matrix some(count, n);
+                matmul(x.view().slice(0, count), w.matrix, some.view(), executor);
+                for (int64_t i = 0; i < count; ++i) {
+                    for (int64_t j = 0; j < n; ++j) EXPECT_EQ(some.at(i, j), all.at(i, j));
+                }
+            }
+        }
+    }
+}
+
 TEST(Matmul, ResultsDoNotDependOnTheNumberOfWorkers) {
     for_all({DType::f32, DType::q8_0},
             [](DType dtype, Compute compute, Shape s, bool, const std::string& what) {
-                s.rows = s.rows * 40;  // several chunks of rows for some
+                s.rows = s.rows * 13;  // more than one chunk of rows for some
                 s.k = (s.k + 31) / 32 * 32;
                 Random random(14);
                 const Matrix x = random_matrix(random, s.rows, s.k);
