@@ -3,7 +3,7 @@
 
 #include <gmock/gmock.h>
 
-#include <chrono>
+#include <ctime>
 #include <thread>
 
 #include "muster/core/error.h"
@@ -133,16 +133,16 @@ TEST(Tokenizer, UserDefinedPiecesAreFoundBeforeMerging) {
     EXPECT_EQ(tokenizer.decode(tokenizer.encode("the harbour the")), "the harbour the");
 }
 
-// A bound with room for a sanitizer and a busy machine; the encoder needs about 0.1 s.
+// Processor time, with room for a sanitizer; the encoder needs about 0.3 s.
 TEST(Tokenizer, LongInputsTakeLinearTime) {
     const Tokenizer tokenizer(test::small_vocabulary());
     Random random(3);
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     for (const std::string& text : {test::random_bytes(random, 1 << 20), std::string(1 << 20, 'e'),
                                     std::string(1 << 20, ' '), std::string(1 << 20, '\n')}) {
         EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), to_valid_utf8(text));
     }
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+    EXPECT_LT(std::clock() - start, 10 * CLOCKS_PER_SEC);
 }
 
 TEST(Tokenizer, SeveralThreadsReadOneTokenizer) {
