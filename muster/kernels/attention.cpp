@@ -76,8 +76,8 @@ AttentionBlock block_of_task(int64_t task, const AttentionCall& call) {
     const int64_t first = block * cut.rows;
     AttentionBlock b;
     b.kv = run.kv;
-    b.kv.keys += head * shape.head_dim;
-    b.kv.values += head * shape.head_dim;
+    b.kv.keys += head * run.kv.head_stride;
+    b.kv.values += head * run.kv.head_stride;
     const int64_t column = head * cut.group * shape.head_dim;
     b.q = q.row(run.first + first) + column;
     b.q_stride = q.stride;

@@ -10,12 +10,13 @@
 
 namespace muster {
 
-/// Keys and values of one sequence in one layer, position by position; `stride` values from one
-/// position to the next. Within a position the K/V heads stand one after the other.
+/// Keys and values of one sequence in one layer: K/V head h at position t starts at
+/// h * head_stride + t * stride. Positions that lie side by side (stride == head_dim) read fastest.
 struct KvView {
     const float* keys = nullptr;
     const float* values = nullptr;
     int64_t stride = 0;
+    int64_t head_stride = 0;
 };
 
 /// A run of query rows of one sequence at consecutive positions: row first + i stands at position

@@ -25,7 +25,7 @@ struct AttentionBlock {
 };
 
 constexpr int kAttentionTile = 64;     ///< positions per step of the online softmax
-constexpr int kAttentionQueries = 32;  ///< query vectors per block, unless one row has more
+constexpr int kAttentionQueries = 64;  ///< query vectors per block, unless one row has more
 
 /// Floats of scratch for blocks of `queries` vectors: transposed keys, scores, outputs, and
 /// maximum, sum and factor per query. Head dimensions are rounded up to whole vectors.

@@ -42,7 +42,10 @@ struct Data {
         return {c.heads, c.kv_heads, c.head_dim, 1.0f / std::sqrt(static_cast<float>(c.head_dim))};
     }
     AttentionRun run() const {
-        return {{k.data(), v.data(), int64_t{c.kv_heads} * c.head_dim}, 0, c.rows, c.position};
+        return {{k.data(), v.data(), int64_t{c.kv_heads} * c.head_dim, c.head_dim},
+                0,
+                c.rows,
+                c.position};
     }
     MatrixView<const float> queries() const { return {q.data(), c.rows, c.heads * c.head_dim}; }
     MatrixView<float> output() { return {y.data(), c.rows, c.heads * c.head_dim}; }

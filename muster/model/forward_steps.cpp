@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
 
 #include "muster/core/error.h"
 #include "muster/kernels/matmul.h"
@@ -50,19 +49,17 @@ void ForwardContext::Impl::attention_part(int l) {
         const bool interleaved = config.rope == RopeLayout::norm;
         rope(q.slice(first, n), rope_table, first, interleaved);
         rope(k.slice(first, n), rope_table, first, interleaved);
-        for (int t = first; t < first + n; ++t) {
-            KvCache& cache = *batch.caches[batch.sequences[t]];
-            std::memcpy(cache.keys(l, batch.positions[t]), k.row(t), kv_width * sizeof(float));
-            std::memcpy(cache.values(l, batch.positions[t]), v.row(t), kv_width * sizeof(float));
-        }
+        for (int t = first; t < first + n; ++t)
+            batch.caches[batch.sequences[t]]->store(l, batch.positions[t], k.row(t), v.row(t));
     });
     runs.clear();
     for (const BatchRows::Run& run : batch.runs) {
         const KvCache& cache = *run.cache;
-        runs.push_back({.kv = {cache.keys(l, 0), cache.values(l, 0), kv_width},
-                        .first = run.first,
-                        .count = run.count,
-                        .position = run.position});
+        runs.push_back(
+            {.kv = {cache.keys(l, 0), cache.values(l, 0), cache.head_dim(), cache.head_stride()},
+             .first = run.first,
+             .count = run.count,
+             .position = run.position});
     }
     const AttentionShape shape{.heads = config.heads,
                                .kv_heads = config.kv_heads,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A saved cache, little-endian, version 1: Header, the policy's bytes, the caller's doubles, the
-// token ids (int32), per layer the keys [length][width], per layer the values, and a checksum of
-// everything before it.
+// token ids (int32), per layer and K/V head the keys [length][head_dim], then likewise the values,
+// and a checksum of everything before it.
 #include "muster/model/kv_cache.h"
 
 #include <bit>
@@ -27,11 +27,13 @@ struct Header {
     uint32_t policy_bytes;
     uint64_t model;
     uint32_t layers;
-    uint32_t width;
+    uint32_t heads;
+    uint32_t head_dim;
     uint32_t length;
     uint32_t states;
+    uint32_t reserved;
 };
-static_assert(sizeof(Header) == 40);
+static_assert(sizeof(Header) == 48);
 
 /// Order-sensitive and quick; finds damage, not malice. Does not depend on how the bytes are cut.
 class Checksum {
@@ -95,8 +97,8 @@ void take(std::span<const std::byte>& rest, T* out, size_t count) {
 }
 
 uint64_t file_size(const Header& h) {
-    // Each factor fits 32 bits; check() bounds them far below an overflow of the sum.
-    const uint64_t values = uint64_t{h.layers} * h.width * h.length * 2;
+    // read_header() bounds the factors: the product stays below 2^63.
+    const uint64_t values = uint64_t{h.layers} * h.heads * h.head_dim * h.length * 2;
     return sizeof(Header) + h.policy_bytes + uint64_t{h.states} * 8 + uint64_t{h.length} * 4 +
            values * 4 + 8;
 }
@@ -111,8 +113,8 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
         throw Error(where, "prompt cache version " + std::to_string(h.version) +
                                " is not known, expected " + std::to_string(kVersion));
     constexpr uint32_t kLimit = 1 << 24;
-    const bool sane = h.policy_bytes < kLimit && h.states < kLimit && h.layers < (1 << 16) &&
-                      h.width <= kLimit && h.length <= kLimit;
+    const bool sane = h.policy_bytes < kLimit && h.states < kLimit && h.layers < (1 << 12) &&
+                      h.heads < (1 << 12) && h.head_dim < (1 << 12) && h.length <= kLimit;
     Checksum sum;
     uint64_t stored = 0;
     if (sane && file_size(h) == bytes.size()) {
@@ -127,12 +129,23 @@ Header read_header(std::span<const std::byte> bytes, const std::string& where) {
 }  // namespace
 
 KvCache::KvCache(const ModelConfig& config, int capacity)
-    : layers_(config.num_layers()), width_(config.kv_heads * config.head_dim), capacity_(capacity) {
+    : layers_(config.num_layers()),
+      heads_(config.kv_heads),
+      head_dim_(config.head_dim),
+      capacity_(capacity) {
     MUSTER_ASSERT(capacity >= 1);
-    const size_t values = static_cast<size_t>(layers_) * capacity_ * width_;
+    const size_t values = static_cast<size_t>(layers_) * heads_ * head_stride();
     keys_.reserve(values);
     values_.reserve(values);
     tokens_.reserve(capacity);
+}
+
+void KvCache::store(int layer, int64_t position, const float* key, const float* value) noexcept {
+    const size_t bytes = head_dim_ * sizeof(float);
+    for (int h = 0; h < heads_; ++h) {
+        std::memcpy(keys(layer, h) + position * head_dim_, key + h * head_dim_, bytes);
+        std::memcpy(values(layer, h) + position * head_dim_, value + h * head_dim_, bytes);
+    }
 }
 
 int64_t KvCache::bytes(const ModelConfig& config, int capacity) noexcept {
@@ -147,18 +160,22 @@ void KvCache::save(const std::filesystem::path& path, const CacheIdentity& ident
              .policy_bytes = static_cast<uint32_t>(identity.policy.size()),
              .model = identity.model,
              .layers = static_cast<uint32_t>(layers_),
-             .width = static_cast<uint32_t>(width_),
+             .heads = static_cast<uint32_t>(heads_),
+             .head_dim = static_cast<uint32_t>(head_dim_),
              .length = static_cast<uint32_t>(length()),
-             .states = static_cast<uint32_t>(state.size())};
+             .states = static_cast<uint32_t>(state.size()),
+             .reserved = 0};
     std::memcpy(h.magic, kMagic, sizeof kMagic);
     Writer out(path);
     out.put(std::span<const Header>(&h, 1));
     out.put(std::span<const char>(identity.policy));
     out.put(state);
     out.put(std::span<const int32_t>(tokens_));
-    const size_t count = static_cast<size_t>(length()) * width_;
-    for (int l = 0; l < layers_; ++l) out.put(std::span<const float>(keys(l, 0), count));
-    for (int l = 0; l < layers_; ++l) out.put(std::span<const float>(values(l, 0), count));
+    const size_t count = static_cast<size_t>(length()) * head_dim_;
+    for (int i = 0; i < layers_ * heads_; ++i)
+        out.put(std::span<const float>(keys_.data() + i * head_stride(), count));
+    for (int i = 0; i < layers_ * heads_; ++i)
+        out.put(std::span<const float>(values_.data() + i * head_stride(), count));
     out.finish();
 }
 
@@ -168,7 +185,7 @@ std::vector<double> KvCache::load(const std::filesystem::path& path,
     const std::string where = path.string();
     const Header h = read_header(file.bytes(), where);
     if (h.model != identity.model || h.layers != static_cast<uint32_t>(layers_) ||
-        h.width != static_cast<uint32_t>(width_))
+        h.heads != static_cast<uint32_t>(heads_) || h.head_dim != static_cast<uint32_t>(head_dim_))
         throw Error(where, "the prompt cache was made with another model");
     auto rest = file.bytes().subspan(sizeof h);
     std::string policy(h.policy_bytes, '\0');
@@ -184,9 +201,10 @@ std::vector<double> KvCache::load(const std::filesystem::path& path,
     take(rest, state.data(), state.size());
     tokens_.resize(h.length);
     take(rest, tokens_.data(), tokens_.size());
-    const size_t count = static_cast<size_t>(h.length) * width_;
-    for (int l = 0; l < layers_; ++l) take(rest, keys(l, 0), count);
-    for (int l = 0; l < layers_; ++l) take(rest, values(l, 0), count);
+    const size_t count = static_cast<size_t>(h.length) * head_dim_;
+    for (int i = 0; i < layers_ * heads_; ++i) take(rest, keys_.data() + i * head_stride(), count);
+    for (int i = 0; i < layers_ * heads_; ++i)
+        take(rest, values_.data() + i * head_stride(), count);
     return state;
 }
 

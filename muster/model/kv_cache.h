@@ -18,8 +18,9 @@ struct CacheIdentity {
     std::string policy;  ///< text of the routing policy the tokens were computed under
 };
 
-/// Keys and values of one sequence, f32: [layers][position][kv_heads * head_dim], keys after RoPE.
-/// Memory is reserved for `capacity` positions and touched as they fill. Not thread-safe.
+/// Keys and values of one sequence, f32: [layers][kv_heads][position][head_dim], keys after RoPE;
+/// head by head, so that attention reads memory in order. Memory is reserved for `capacity`
+/// positions and touched as they fill. Not thread-safe.
 class KvCache {
   public:
     /// `capacity` >= 1 positions. Throws std::bad_alloc.
@@ -33,19 +34,21 @@ class KvCache {
     void truncate(int length) noexcept { tokens_.resize(length); }
 
     int layers() const noexcept { return layers_; }
-    int width() const noexcept { return width_; }  ///< kv_heads * head_dim
-    float* keys(int layer, int64_t position) noexcept {
-        return keys_.data() + (int64_t{layer} * capacity_ + position) * width_;
+    int heads() const noexcept { return heads_; }  ///< K/V heads
+    int head_dim() const noexcept { return head_dim_; }
+    /// Values from one head to the next.
+    int64_t head_stride() const noexcept { return int64_t{capacity_} * head_dim_; }
+    /// The head's key or value at position 0; position t follows at t * head_dim.
+    float* keys(int layer, int head) noexcept { return keys_.data() + offset(layer, head); }
+    float* values(int layer, int head) noexcept { return values_.data() + offset(layer, head); }
+    const float* keys(int layer, int head) const noexcept {
+        return keys_.data() + offset(layer, head);
     }
-    float* values(int layer, int64_t position) noexcept {
-        return values_.data() + (int64_t{layer} * capacity_ + position) * width_;
+    const float* values(int layer, int head) const noexcept {
+        return values_.data() + offset(layer, head);
     }
-    const float* keys(int layer, int64_t position) const noexcept {
-        return const_cast<KvCache*>(this)->keys(layer, position);
-    }
-    const float* values(int layer, int64_t position) const noexcept {
-        return const_cast<KvCache*>(this)->values(layer, position);
-    }
+    /// Stores one position: key and value [heads * head_dim], head after head.
+    void store(int layer, int64_t position, const float* key, const float* value) noexcept;
     /// Announces that the next position holds `token`; its rows must be written next.
     void append(int32_t token) { tokens_.push_back(token); }
 
@@ -62,8 +65,13 @@ class KvCache {
     std::vector<double> load(const std::filesystem::path& path, const CacheIdentity& identity);
 
   private:
+    int64_t offset(int layer, int head) const noexcept {
+        return (int64_t{layer} * heads_ + head) * head_stride();
+    }
+
     int layers_;
-    int width_;
+    int heads_;
+    int head_dim_;
     int capacity_;
     std::vector<int32_t> tokens_;
     Buffer<float> keys_;

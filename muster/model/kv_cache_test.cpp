@@ -19,12 +19,16 @@ class KvCacheFile : public ::testing::Test {
         for (int t = 0; t < 7; ++t) {
             cache_.append(100 + t);
             for (int l = 0; l < cache_.layers(); ++l)
-                for (int i = 0; i < cache_.width(); ++i) {
-                    cache_.keys(l, t)[i] = static_cast<float>(l * 1000 + t * 100 + i);
-                    cache_.values(l, t)[i] = -cache_.keys(l, t)[i];
-                }
+                cache_.store(l, t, row(l, t).data(), row(-l, -t).data());
         }
         cache_.save(path_, identity_, state_);
+    }
+    /// What stands at a position, in some way that tells places apart.
+    std::vector<float> row(int l, int t) const {
+        std::vector<float> x;
+        for (int i = 0; i < config_.kv_heads * config_.head_dim; ++i)
+            x.push_back(static_cast<float>(l * 1000 + t * 100 + i));
+        return x;
     }
     std::string refusal(const std::string& content) const {
         const auto path = directory_ / "changed";
@@ -53,11 +57,13 @@ TEST_F(KvCacheFile, ComesBackAsItWas) {
     EXPECT_EQ(other.load(path_, identity_), state_);
     ASSERT_EQ(other.length(), 7);
     EXPECT_EQ(other.tokens()[6], 106);
+    const int dim = cache_.head_dim();
     for (int l = 0; l < cache_.layers(); ++l)
         for (int t = 0; t < 7; ++t)
-            for (int i = 0; i < cache_.width(); ++i) {
-                EXPECT_EQ(other.keys(l, t)[i], cache_.keys(l, t)[i]);
-                EXPECT_EQ(other.values(l, t)[i], cache_.values(l, t)[i]);
+            for (int i = 0; i < cache_.heads() * dim; ++i) {
+                const int h = i / dim, at = t * dim + i % dim;
+                EXPECT_EQ(other.keys(l, h)[at], row(l, t)[i]);
+                EXPECT_EQ(other.values(l, h)[at], row(-l, -t)[i]);
             }
 }
 
