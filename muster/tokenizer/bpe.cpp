@@ -47,7 +47,8 @@ BpeEncoder::BpeEncoder(const Vocabulary& vocabulary)
         byte_ids_.resize(256);
         for (int32_t id = 0; id < size_; ++id) {
             if (vocabulary.types[id] != TokenType::byte) continue;
-            byte_ids_[*byte_of_piece(vocabulary.pieces[id])] = id;
+            const auto byte = byte_of_piece(vocabulary.pieces[id]);
+            if (byte) byte_ids_[*byte] = id;  // each is one in a checked vocabulary
         }
     }
     number_characters(vocabulary);

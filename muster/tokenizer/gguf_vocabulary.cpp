@@ -77,6 +77,7 @@ Tokenizer Tokenizer::from_gguf(const GgufFile& file) {
 void write_vocabulary(const Vocabulary& vocabulary, GgufWriter& writer) {
     check_vocabulary(vocabulary, "write_vocabulary");
     std::vector<int32_t> types;
+    types.reserve(vocabulary.types.size());
     for (const TokenType type : vocabulary.types) types.push_back(static_cast<int32_t>(type));
     const auto id = [&](std::string_view key, int32_t value) {
         if (value >= 0) writer.set_u32(std::string(key), static_cast<uint32_t>(value));
@@ -85,7 +86,7 @@ void write_vocabulary(const Vocabulary& vocabulary, GgufWriter& writer) {
     writer.set_string(std::string(kPre), "default");
     writer.set_strings(std::string(kTokens), vocabulary.pieces);
     writer.set_f32s(std::string(kScores), vocabulary.scores);
-    writer.set_i32s(std::string(kTypes), std::move(types));
+    writer.set_i32s(std::string(kTypes), types);
     id(kBos, vocabulary.bos);
     id(kEos, vocabulary.eos);
     id(kUnk, vocabulary.unk);

@@ -11,15 +11,10 @@ namespace muster {
 namespace {
 
 std::string bytes_of(const std::string& piece, TokenType type) {
-    switch (type) {
-        case TokenType::unknown:
-        case TokenType::control:
-            return {};
-        case TokenType::byte:
-            return std::string(1, static_cast<char>(*byte_of_piece(piece)));
-        default:
-            return with_spaces(piece);
-    }
+    if (type == TokenType::unknown || type == TokenType::control) return {};
+    if (type != TokenType::byte) return with_spaces(piece);
+    const auto byte = byte_of_piece(piece);
+    return byte ? std::string(1, static_cast<char>(*byte)) : std::string();
 }
 
 }  // namespace
