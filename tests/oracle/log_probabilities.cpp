@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Muster expects after every token, for comparison with other engines:
+//
+//     log_probabilities MODEL.gguf POLICY OUT.f32 < IDS.json
+//
+// IDS.json: [[id, …], …], sequences that start from nothing. OUT.f32: natural logarithms of the
+// next token's probabilities, [all tokens, vocab] row-major float32 of this machine. Standard
+// output: {"vocab": V, "gate_gaps": [g, …]}, where g is, over the layers of that token, the
+// smallest distance between the router logits of the last expert taken and the best one left out:
+// where it is within the rounding of router logits, another engine may rightly take another expert.
+#include <algorithm>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
+#include "muster/core/thread_team.h"
+#include "muster/kernels/softmax.h"
+#include "muster/model/forward.h"
+#include "muster/model/model.h"
+#include "muster/model/request_routing.h"
+
+namespace {
+
+using muster::BatchRow;
+
+constexpr int kPassRows = 256;
+constexpr int kHeadRows = 32;
+
+/// gaps(): of the rows of all passes so far, as in the head of this file.
+class GateGaps final : public muster::TraceSink {
+  public:
+    void start_pass(size_t rows) {
+        first_ = gaps_.size();
+        gaps_.resize(first_ + rows, std::numeric_limits<float>::infinity());
+    }
+
+    void layer(const muster::LayerTrace& trace) override {
+        std::vector<bool> taken;
+        for (int t = 0; t < trace.routes.tokens(); ++t) {
+            taken.assign(trace.routes.num_experts, false);
+            for (const int32_t e : trace.routes.token_experts(t)) taken[e] = true;
+            float worst_in = std::numeric_limits<float>::infinity();
+            float best_out = -worst_in;
+            const float* logits = trace.logits.row(t);
+            for (int e = 0; e < trace.routes.num_experts; ++e) {
+                if (taken[e])
+                    worst_in = std::min(worst_in, logits[e]);
+                else
+                    best_out = std::max(best_out, logits[e]);
+            }
+            float& gap = gaps_[first_ + t];
+            gap = std::min(gap, worst_in - best_out);
+        }
+    }
+
+    const std::vector<float>& gaps() const noexcept { return gaps_; }
+
+  private:
+    size_t first_ = 0;
+    std::vector<float> gaps_;
+};
+
+/// Writes the log-probabilities that follow the rows of the last pass.
+void write_rows(muster::ForwardContext& context, muster::AtomicFile& out) {
+    for (int first = 0; first < context.wanted(); first += kHeadRows) {
+        const int count = std::min(kHeadRows, context.wanted() - first);
+        const muster::MatrixView<float> logits = context.logits(first, count);
+        for (int r = 0; r < count; ++r) {
+            const std::span<float> row(logits.row(r), static_cast<size_t>(logits.cols));
+            const double total = muster::log_sum_exp(row);
+            for (float& x : row) x = static_cast<float>(x - total);
+            out.write(std::as_bytes(row));
+        }
+    }
+}
+
+void run(const char* model_path, const char* policy, const char* out_path) {
+    const std::string input(std::istreambuf_iterator<char>(std::cin), {});
+    const auto sequences = nlohmann::json::parse(input).get<std::vector<std::vector<int32_t>>>();
+    const muster::Model model = muster::Model::load(model_path);
+    muster::ThreadTeam team;
+    muster::ForwardContext context(model, team, kPassRows);
+    GateGaps gaps;
+    muster::AtomicFile out(out_path);
+    for (const std::vector<int32_t>& tokens : sequences) {
+        muster::RequestRouting routing(model.config(), muster::RoutingPolicy::parse(policy));
+        muster::KvCache cache(model.config(), std::max(1, static_cast<int>(tokens.size())));
+        for (size_t first = 0; first < tokens.size(); first += kPassRows) {
+            std::vector<BatchRow> rows;
+            for (size_t t = first; t < std::min(tokens.size(), first + kPassRows); ++t)
+                rows.push_back({tokens[t], &cache, &routing, true});
+            gaps.start_pass(rows.size());
+            context.forward(rows, {.trace = &gaps});
+            write_rows(context, out);
+        }
+    }
+    out.commit();
+    std::cout << nlohmann::json{{"vocab", model.config().vocab}, {"gate_gaps", gaps.gaps()}}
+              << '\n';
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 4) {
+        std::cerr << "usage: log_probabilities MODEL.gguf POLICY OUT.f32 < IDS.json\n";
+        return 2;
+    }
+    try {
+        run(argv[1], argv[2], argv[3]);
+    } catch (const std::exception& error) {
+        std::cerr << "log_probabilities: " << error.what() << '\n';
+        return 1;
+    }
+    return 0;
+}

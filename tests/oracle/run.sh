@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# run.sh [BUILD]: other programs beside Muster, on a small model trained for it here: token ids (llama.cpp, Hugging
+# Face's tokenizers) and next-token distributions (llama.cpp, f32 and q8_0). BUILD (build/test) holds the programs and,
+# in oracle/, the npm packages: downloaded once, again when package-lock.json changes.
+set -euo pipefail
+root="$(cd "$(dirname "$0")/../.." && pwd)"
+bin="$(cd "${1:-$root/build/test}" && pwd)"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+install="$bin/oracle"
+mkdir -p "$install"
+cp "$root"/tests/oracle/{*.mjs,package.json} "$install"
+if ! cmp -s "$root/tests/oracle/package-lock.json" "$install/installed-lock.json"; then
+    cp "$root/tests/oracle/package-lock.json" "$install"
+    (cd "$install" && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error)
+    cp "$install/package-lock.json" "$install/installed-lock.json"
+fi
+
+# What llama.cpp's olmoe can express; trained until the distributions are far from flat, without which agreement
+# would prove nothing.
+cat >"$work/small.toml" <<'T'
+[model]
+name = "oracle"
+d_model = 96
+layers = 3
+heads = 3
+context = 256
+experts = 8
+expert_width = 64
+
+[routing]
+policy = "top-p:0.4"
+
+[data]
+train = []
+vocabulary_size = 512
+held_out = 0.1
+
+[training]
+tokens = 100_000
+batch_tokens = 512
+lr = 6e-3
+warmup = 20
+dtype = "f32"
+threads = 1
+
+[output]
+eval_every = 0
+eval_tokens = 1000
+checkpoint_every = 0
+T
+texts=("$root"/models/heldout/*.txt)
+cd "$work"
+quietly() { "$@" >log.txt 2>&1 || { tail -5 log.txt; exit 1; }; }
+quietly "$bin/muster-train" small.toml --text "${texts[@]}" --output run
+quietly "$bin/muster" export run -o f32.gguf --type f32
+quietly "$bin/muster" export run -o q8_0.gguf --type q8_0
+quietly "$bin/muster" export run -o hf --format hf
+
+printf 'token ids: '
+node "$install/tokenizer_oracle.mjs" f32.gguf hf/tokenizer.json --muster "$bin/muster" --texts "$root/models/heldout"
+logits() {
+    node "$install/logits_oracle.mjs" "$@" --muster "$bin/muster" --log-probabilities "$bin/log_probabilities"
+}
+logits f32.gguf "${texts[@]}"
+logits q8_0.gguf "${texts[@]}"
+if [ -e "$root/models/default.gguf" ]; then
+    logits "$root/models/default.gguf" "${texts[@]:0:3}" --tokens 128
+fi
