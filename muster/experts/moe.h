@@ -26,14 +26,14 @@ struct MoeWorkspace {
     std::vector<MoeTask> tasks;
     /// Experts worked on by one worker each, by several, and with rows too few for panels.
     std::vector<int> whole, split, streamed;
-    Buffer<const float*> operand_rows;  ///< [A] rows of x or dy as operands of the first product
-    Buffer<float> operand;              ///< copies that they point to, by token
-    Buffer<const float*> x_rows;        ///< [A] rows of x
-    Buffer<float*> hidden_rows[5];      ///< [A] each: rows of the width of their expert
-    Buffer<float> hidden;               ///< what they point to, for split experts
-    Buffer<float> rows;                 ///< [A, d] results before the combine
-    Buffer<float> dots;                 ///< partial sums of the combine weights' gradients
-    Buffer<float> scratch;              ///< per worker
+    Buffer<const float*> operand_rows;     ///< [A] rows of x or dy as operands of the first product
+    Buffer<float> operand;                 ///< copies that they point to, by token
+    Buffer<const float*> x_rows, dy_rows;  ///< [A] rows of x and dy
+    Buffer<float*> hidden_rows[5];         ///< [A] each: rows of the width of their expert
+    Buffer<float> hidden;                  ///< what they point to, for split experts
+    Buffer<float> rows;                    ///< [A, d] results before the combine
+    Buffer<float> dots;                    ///< partial sums of the combine weights' gradients
+    Buffer<float> scratch;                 ///< per worker
 };
 
 /// What forward keeps for backward. Row r of the dispatch plan owns `width(expert of r)`

@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "muster/core/error.h"
-#include "muster/experts/activation_kernels.h"
+#include "muster/experts/expert_kernels.h"
 #include "muster/experts/moe.h"
 #include "muster/experts/moe_tasks.h"
 
@@ -43,13 +43,18 @@ class Backward {
           x_(x),
           dy_(dy),
           out_(out),
-          differentiate_(
-              activation_kernels(c_.isa).backward[static_cast<size_t>(c_.bank.activation)]) {}
+          kernels_(expert_kernels(c_.isa)),
+          differentiate_(kernels_.backward[static_cast<size_t>(c_.bank.activation)]) {}
 
     void run(const RouteTable& routes) {
         plan_experts(c_, 0);
-        prepare();
+        const bool bf16 = c_.compute == Compute::bf16;
+        arrays_ = bf16 ? 5 : c_.matrices() + 1;
+        rounded_ = bf16 ? kUpRounded - kUp : 0;
+        place_shared_hidden(c_, arrays_);
         gather_operand(c_, dy_);
+        place_rows();
+        plan_scratch();
         const int64_t d = c_.bank.d_model;
         const auto run = [this](const MoeTask& t, float* scratch) { run_task(t, scratch); };
         ws_.tasks.clear();
@@ -72,31 +77,53 @@ class Backward {
         return out_.experts[static_cast<size_t>(e)];
     }
 
-    void prepare() {
+    void place_rows() {
         const size_t rows = c_.plan.tokens.size();
-        const int64_t d = c_.bank.d_model, nr = c_.gemm.nr, widest = c_.bank.max_width();
-        const bool bf16 = c_.compute == Compute::bf16;
-        arrays_ = bf16 ? 5 : c_.matrices() + 1;
-        rounded_ = bf16 ? 2 : 0;  // from kUp to kUpRounded
-        const int64_t hidden = place_split_hidden(c_, arrays_);
-        dot_stride_ = (widest + nr - 1) / nr;
+        const int64_t d = c_.bank.d_model;
+        dot_stride_ = c_.gemm.panels(c_.bank.max_width());
         ws_.dots.reserve(rows * static_cast<size_t>(dot_stride_));
         if (out_.dx.data != nullptr) ws_.rows.reserve(rows * static_cast<size_t>(d));
         ws_.x_rows.reserve(rows);
-        for (size_t r = 0; r < rows; ++r) ws_.x_rows[r] = x_.row(c_.plan.tokens[r]);
-
-        int64_t longest = 0, weights = 0;
+        ws_.dy_rows.reserve(rows);
+        for (size_t r = 0; r < rows; ++r) {
+            ws_.x_rows[r] = x_.row(c_.plan.tokens[r]);
+            ws_.dy_rows[r] = dy_.row(c_.plan.tokens[r]);
+        }
+        int64_t weights = 0;
         for (int e = 0; e < c_.bank.size(); ++e) {
-            longest = std::max<int64_t>(longest, c_.plan.expert_rows(e));
             weights += c_.expert(e).width() * d * (c_.matrices() + 1);
         }
         stream_ = weights * static_cast<int64_t>(sizeof(float)) > kStreamBytes;
-        const int64_t panels = nr * std::max(c_.elements(d), c_.matrices() * c_.elements(widest));
-        scratch_pairs_ = std::max(kTile + panels, kOuterScratch);
-        const int64_t pairs = bf16 ? c_.elements(longest) * std::max(d, widest) : 0;
-        scratch_pointers_ = (scratch_pairs_ + pairs + 1) / 2 * 2;
-        scratch_hidden_ = scratch_pointers_ + 2 * longest;
+    }
+
+    void plan_scratch() {
+        const int64_t d = c_.bank.d_model;
+        int64_t panels = 0, hidden = 0;
+        for (const std::vector<int>* list : {&ws_.whole, &ws_.split}) {
+            for (int e : *list) {
+                const int64_t ff = c_.expert(e).width();
+                const int64_t down = c_.elements(d), up = c_.matrices() * c_.elements(ff);
+                panels = std::max({panels, c_.group(down, 1) * down,
+                                   c_.group(c_.elements(ff), c_.matrices()) * up});
+                if (c_.resident(e)) {
+                    panels = std::max(panels, c_.packed(ff, down) + c_.packed(d, up));
+                }
+            }
+        }
+        for (int e : ws_.whole) {
+            hidden = std::max(hidden, arrays_ * hidden_stride(c_, e) * chunk_rows(e));
+        }
+        scratch_panels_ = std::max(kTile, kOuterScratch);
+        scratch_hidden_ = scratch_panels_ + panels;
         scratch_size_ = scratch_hidden_ + hidden;
+    }
+
+    // Rows that pass by the panels of a whole expert at once. Fewer would stay in the cache with
+    // all their arrays, but read the weights' gradients more often.
+    int64_t chunk_rows(int e) const noexcept {
+        constexpr int64_t kChunk = 16 * kMaxTileRows;
+        const int64_t rows = c_.plan.expert_rows(e);
+        return c_.resident(e) ? std::min(rows, kChunk) : rows;
     }
 
     void add_gradient_tasks(int e) {
@@ -110,7 +137,7 @@ class Backward {
         ws_.tasks.push_back(whole_task(c_, e, kBiases, 0));
     }
 
-    // Wide tasks: what they read of A they read (and in bf16 pair) again for each.
+    // Wide tasks: what they read of the other side they pack again for each.
     void add_weight_tasks(int e, Kind kind, int64_t cols, int64_t height) {
         constexpr int64_t kWork = int64_t{8} << 20;
         const int64_t nr = c_.gemm.nr;
@@ -123,59 +150,101 @@ class Backward {
         }
     }
 
-    void run_task(MoeTask t, float* scratch) noexcept {
-        const Expert& expert = c_.expert(t.expert);
-        const int64_t d = c_.bank.d_model;
+    void run_task(const MoeTask& t, float* scratch) noexcept {
         switch (t.kind) {
             case kWhole:
-                place_hidden(c_, t.expert, arrays_, scratch + scratch_hidden_);
-                t.last = expert.width();
-                hidden(t, scratch);
-                down_weights(t, scratch);
-                t.last = d;
-                if (out_.dx.data != nullptr) input(t, scratch);
-                up_weights(t, scratch);
-                return biases(t.expert);
+                return whole(t, scratch);
             case kHidden:
-                return hidden(t, scratch);
+                return hidden(t, nullptr, scratch);
             case kInput:
-                return input(t, scratch);
+                return input(t, nullptr, scratch);
             case kUpWeights:
-                return up_weights(t, scratch);
+                return up_weights(t, out_.accumulate, scratch);
             case kDownWeights:
-                return down_weights(t, scratch);
+                return down_weights(t, out_.accumulate, scratch);
             case kBiases:
-                return biases(t.expert);
+                return biases(t, out_.accumulate);
             default:
                 return clear(t.expert);
         }
     }
 
-    void hidden(const MoeTask& t, float* scratch) noexcept {
+    void whole(const MoeTask& task, float* scratch) noexcept {
+        const int64_t d = c_.bank.d_model, ff = c_.expert(task.expert).width();
+        const bool resident = c_.resident(task.expert);
+        Panels panels[3];
+        if (resident) pack_all(task.expert, panels, scratch + scratch_panels_);
+        const int chunk = static_cast<int>(chunk_rows(task.expert));
+        for (int row = task.row_first; row < task.row_last; row += chunk) {
+            MoeTask t = task;
+            t.row_first = row;
+            t.row_last = std::min(task.row_last, row + chunk);
+            const bool add = out_.accumulate || row > task.row_first;
+            place_hidden(c_, t.expert, arrays_, t.row_first, t.row_last, scratch + scratch_hidden_);
+            t.last = ff;
+            hidden(t, resident ? panels : nullptr, scratch);
+            down_weights(t, add, scratch);
+            t.last = d;
+            if (out_.dx.data != nullptr) input(t, resident ? panels + 1 : nullptr, scratch);
+            up_weights(t, add, scratch);
+            biases(t, add);
+        }
+    }
+
+    // All of down, up and gate, behind each other.
+    void pack_all(int e, Panels* panels, float* out) noexcept {
+        const Expert& expert = c_.expert(e);
+        const WeightMatrix* weights[3] = {&expert.down, &expert.up, &expert.gate};
+        for (int i = 0; i < 3; ++i) {
+            const WeightMatrix& w = *weights[i];
+            if (w.empty()) continue;
+            panels[i] = pack_cols(c_.gemm, c_.compute, c_.isa, w, {0, w.cols, 0, w.rows}, out);
+            out += c_.packed(w.cols, c_.elements(w.rows));
+        }
+    }
+
+    // The task's columns of w h, dg and du; `resident`: all panels of down, if packed.
+    void hidden(const MoeTask& t, const Panels* resident, float* scratch) noexcept {
         const WeightMatrix& down = c_.expert(t.expert).down;
-        const int64_t k = c_.elements(c_.bank.d_model);
+        const int64_t d = c_.bank.d_model, k = c_.elements(d);
+        const int64_t step = resident != nullptr ? t.last : c_.group(k, 1);
+        for (int64_t f = t.first; f < t.last; f += step) {
+            MoeTask group = t;
+            group.first = f;
+            group.last = std::min(t.last, f + step);
+            if (resident != nullptr) {
+                hidden_group(group, *resident, {}, scratch);
+                continue;
+            }
+            const Panels panels = pack_cols(c_.gemm, c_.compute, c_.isa, down,
+                                            {f, group.last, 0, d}, scratch + scratch_panels_);
+            const int64_t tiles =
+                c_.gemm.row_tiles(t.row_last - t.row_first) * c_.gemm.panels(group.last - f);
+            const PackRange next{group.last, std::min(t.last, group.last + step), 0, d};
+            hidden_group(group, panels, prefetch_cols(down, next, tiles, k), scratch);
+        }
+    }
+
+    void hidden_group(const MoeTask& t, const Panels& panels, const Prefetch& next,
+                      float* scratch) noexcept {
         const int nr = c_.gemm.nr;
-        const int64_t rows = t.row_last - t.row_first;
-        const int64_t height = tile_height(c_.gemm, rows);
-        for (int64_t f = t.first; f < t.last; f += nr) {
-            const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
-            const PanelRef panel =
-                pack_cols(c_.gemm, c_.compute, c_.isa, down, f, cols, scratch + kTile);
-            const Prefetch next = prefetch_cols(c_.gemm, down, f + nr,
-                                                std::min<int64_t>(nr, t.last - f - nr), rows, k);
-            int64_t index = 0;
-            for (int64_t r = t.row_first; r < t.row_last; r += height, ++index) {
-                const int64_t m = std::min<int64_t>(height, t.row_last - r);
-                GemmTile tile;
-                tile.a = ws_.operand_rows.data() + r;
-                tile.b = panel.data;
-                tile.ldb = panel.ldb;
-                tile.c = scratch;
-                tile.ldc = nr;
-                tile.k = k;
+        const int64_t height = tile_height(c_.gemm, t.row_last - t.row_first);
+        GemmTile tile;
+        tile.ldb = panels.ldb;
+        tile.c = scratch;
+        tile.ldc = nr;
+        tile.k = c_.elements(c_.bank.d_model);
+        int64_t index = 0;
+        for (int64_t r = t.row_first; r < t.row_last; r += height) {
+            const int64_t m = std::min<int64_t>(height, t.row_last - r);
+            const GemmTileFn run = c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1];
+            tile.a = ws_.operand_rows.data() + r;
+            tile.b = panels.data;
+            for (int64_t f = t.first; f < t.last; f += nr, tile.b += panels.stride, ++index) {
+                const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
                 next.apply(index, tile);
                 prefetch_saved(r, m, f);
-                c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1](tile);
+                run(tile);
                 for (int64_t i = 0; i < m; ++i) hidden_row(r + i, f, scratch + i * nr, cols);
             }
         }
@@ -213,91 +282,86 @@ class Backward {
     }
 
     // Columns of dx's rows before the combine: du W_up + dg W_gate.
-    void input(const MoeTask& t, float* scratch) noexcept {
+    void input(const MoeTask& t, const Panels* resident, float* scratch) noexcept {
         const Expert& expert = c_.expert(t.expert);
-        const int64_t d = c_.bank.d_model;
-        const int64_t nr = c_.gemm.nr;
+        const int64_t d = c_.bank.d_model, ff = expert.width();
         const WeightMatrix* weights[2] = {&expert.up, &expert.gate};
-        GemmBlock block;
-        block.k = c_.elements(expert.width());
-        block.rows = t.row_last - t.row_first;
-        block.ldc = d;
-        for (int64_t j = t.first; j < t.last; j += nr) {
-            block.cols = static_cast<int>(std::min(nr, t.last - j));
-            block.c = ws_.rows.data() + t.row_first * d + j;
+        GemmRows product;
+        product.k = c_.elements(ff);
+        product.rows = t.row_last - t.row_first;
+        product.ldc = d;
+        const int64_t group = c_.group(product.k, c_.matrices());
+        const int64_t step = resident != nullptr ? t.last : group;
+        for (int64_t j = t.first; j < t.last; j += step) {
+            const int64_t last = std::min(t.last, j + step);
+            product.cols = last - j;
+            product.c = ws_.rows.data() + t.row_first * d + j;
+            const int64_t tiles = c_.gemm.row_tiles(product.rows) * c_.gemm.panels(last - j);
             for (int i = 0; i < c_.matrices(); ++i) {
-                block.a = ws_.hidden_rows[kUp + rounded_ + i].data() + t.row_first;
-                block.b =
-                    pack_cols(c_.gemm, c_.compute, c_.isa, *weights[i], j, block.cols, scratch);
-                block.accumulate = i > 0;
-                block.prefetch = prefetch_cols(c_.gemm, *weights[i], j + nr,
-                                               std::min(nr, t.last - j - nr), block.rows, block.k);
-                gemm_by_rows(c_.gemm, c_.compute, block);
+                product.a = ws_.hidden_rows[kUp + rounded_ + i].data() + t.row_first;
+                product.accumulate = i > 0;
+                if (resident != nullptr) {
+                    product.b = resident[i];
+                } else {
+                    product.b =
+                        pack_cols(c_.gemm, c_.compute, c_.isa, *weights[i], {j, last, 0, ff},
+                                  scratch + scratch_panels_ + i * group * product.k);
+                    const PackRange next{last, std::min(t.last, last + step), 0, ff};
+                    product.prefetch = prefetch_cols(*weights[i], next, tiles, product.k);
+                }
+                gemm_rows(c_.gemm, c_.compute, product);
             }
         }
     }
 
-    void up_weights(const MoeTask& t, float* scratch) noexcept {
+    void up_weights(const MoeTask& t, bool add, float* scratch) noexcept {
         const ExpertGradients& g = gradients(t.expert);
-        const int64_t ff = c_.expert(t.expert).width();
-        const float* const* x = ws_.x_rows.data();
-        if (g.up.data != nullptr) {
-            weights(t, ws_.hidden_rows[kUp].data(), ff, x, g.up, scratch);
+        GemmOuter product = outer_product(t, add);
+        product.b = ws_.x_rows.data() + t.row_first;
+        product.m_last = c_.expert(t.expert).width();
+        int matrices = 0;
+        for (int i = 0; i < c_.matrices(); ++i) {
+            const MatrixView<float>& out = i == 0 ? g.up : g.gate;
+            if (out.data == nullptr) continue;
+            product.c[matrices] = out;
+            product.a[matrices++] = ws_.hidden_rows[kUp + i].data() + t.row_first;
         }
-        if (g.gate.data != nullptr) {
-            weights(t, ws_.hidden_rows[kGate].data(), ff, x, g.gate, scratch);
-        }
+        if (matrices > 0) gemm_outer(c_.gemm, c_.compute, product, scratch);
     }
 
-    void down_weights(const MoeTask& t, float* scratch) noexcept {
+    void down_weights(const MoeTask& t, bool add, float* scratch) noexcept {
         const ExpertGradients& g = gradients(t.expert);
         if (g.down.data == nullptr) return;
-        weights(t, nullptr, c_.bank.d_model, ws_.hidden_rows[kWeighted].data(), g.down, scratch);
+        GemmOuter product = outer_product(t, add);
+        product.a[0] = ws_.dy_rows.data() + t.row_first;
+        product.b = ws_.hidden_rows[kWeighted].data() + t.row_first;
+        product.m_last = c_.bank.d_model;
+        product.c[0] = g.down;
+        gemm_outer(c_.gemm, c_.compute, product, scratch);
     }
 
-    // out (=|+=) left^T right over the task's rows, columns [first, last). A null `left` means the
-    // rows of dy (workspace.operand_rows may point to rounded ones).
-    void weights(const MoeTask& t, const float* const* left, int64_t height,
-                 const float* const* right, MatrixView<float> out, float* scratch) noexcept {
-        auto* pointers = reinterpret_cast<const float**>(scratch + scratch_pointers_);
-        const int64_t count = t.row_last - t.row_first;
-        if (left == nullptr) {
-            for (int64_t i = 0; i < count; ++i) {
-                pointers[i] = dy_.row(c_.plan.tokens[static_cast<size_t>(t.row_first + i)]);
-            }
-        }
-        OuterProduct p;
-        p.a = left != nullptr ? left + t.row_first : pointers;
-        if (c_.compute == Compute::bf16) {
-            float* pairs = scratch + scratch_pairs_;
-            pack_gathered(c_.gemm, c_.compute, p.a, count, 0, height, pairs, height);
-            for (int64_t i = 0; i < c_.elements(count); ++i) pointers[i] = pairs + i * height;
-            p.a = pointers;
-        }
-        p.height = height;
-        p.b = right + t.row_first;
-        p.count = count;
-        p.first = t.first;
-        p.last = t.last;
-        p.c = out;
-        p.accumulate = out_.accumulate;
-        p.stream = stream_;
-        gemm_outer(c_.gemm, c_.compute, p, scratch);
+    GemmOuter outer_product(const MoeTask& t, bool add) const noexcept {
+        GemmOuter product;
+        product.count = t.row_last - t.row_first;
+        product.first = t.first;
+        product.last = t.last;
+        product.accumulate = add;
+        product.stream = stream_ && product.count == c_.plan.expert_rows(t.expert);
+        return product;
     }
 
-    void biases(int e) noexcept {
-        const ExpertGradients& g = gradients(e);
+    void biases(const MoeTask& t, bool add) noexcept {
+        const ExpertGradients& g = gradients(t.expert);
         const std::span<float> spans[3] = {g.gate_bias, g.up_bias, g.down_bias};
-        const int first = c_.first_row(e), last = first + c_.plan.expert_rows(e);
         for (int which = 0; which < 3; ++which) {
             const std::span<float> out = spans[which];
             if (out.empty()) continue;
-            if (!out_.accumulate) std::fill(out.begin(), out.end(), 0.0f);
-            for (int r = first; r < last; ++r) {
+            if (!add) std::fill(out.begin(), out.end(), 0.0f);
+            for (int r = t.row_first; r < t.row_last; ++r) {
                 const size_t row = static_cast<size_t>(r);
                 const float* values = which == 0   ? ws_.hidden_rows[kGate][row]
                                       : which == 1 ? ws_.hidden_rows[kUp][row]
-                                                   : dy_.row(c_.plan.tokens[row]);
+                                                   : ws_.dy_rows[row];
                 const float w = which == 2 ? c_.plan.weights[row] : 1.0f;
                 for (size_t i = 0; i < out.size(); ++i) out[i] += w * values[i];
             }
@@ -316,25 +380,21 @@ class Backward {
     }
 
     void combine(const RouteTable& routes) {
-        const int64_t d = c_.bank.d_model;
         for_tokens(c_.executor, routes.tokens(), [&](int t) {
-            float* dx = out_.dx.data != nullptr ? out_.dx.row(t) : nullptr;
-            if (dx != nullptr) std::fill(dx, dx + d, 0.0f);
             for (int a = routes.offsets[static_cast<size_t>(t)];
                  a < routes.offsets[static_cast<size_t>(t) + 1]; ++a) {
                 const size_t activation = static_cast<size_t>(a);
-                const int64_t r = c_.plan.row_of[activation];
-                out_.dweights[activation] = dweight(r, t, routes.experts[activation]);
-                if (dx == nullptr) continue;
-                const float* row = ws_.rows.data() + r * d;
-                for (int64_t j = 0; j < d; ++j) dx[j] += row[j];
+                out_.dweights[activation] =
+                    dweight(c_.plan.row_of[activation], t, routes.experts[activation]);
             }
+            if (out_.dx.data == nullptr) return;
+            combine_rows(c_, kernels_, routes, t, nullptr, out_.dx.row(t), false);
         });
     }
 
     float dweight(int64_t r, int token, int e) const noexcept {
         const Expert& expert = c_.expert(e);
-        const int64_t parts = (expert.width() + c_.gemm.nr - 1) / c_.gemm.nr;
+        const int64_t parts = c_.gemm.panels(expert.width());
         float sum = 0;
         for (int64_t i = 0; i < parts; ++i) {
             sum += ws_.dots[static_cast<size_t>(r * dot_stride_ + i)];
@@ -349,13 +409,13 @@ class Backward {
     const MoeSaved& saved_;
     MatrixView<const float> x_, dy_;
     const Gradients& out_;
+    const ExpertKernels& kernels_;
     float (*differentiate_)(const HiddenGradientRow&) noexcept;
     int arrays_ = 0, rounded_ = 0;
     int64_t dot_stride_ = 0;
     bool stream_ = false;
-    // A worker's scratch: panels and a tile; A in pairs of rows (bf16); pointers to rows; hidden
-    // rows of a whole expert.
-    int64_t scratch_pairs_ = 0, scratch_pointers_ = 0, scratch_hidden_ = 0, scratch_size_ = 0;
+    // A worker's scratch: for gemm_outer or a tile, panels, hidden rows of a whole expert.
+    int64_t scratch_panels_ = 0, scratch_hidden_ = 0, scratch_size_ = 0;
 };
 
 }  // namespace

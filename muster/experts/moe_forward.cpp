@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "muster/core/error.h"
-#include "muster/experts/activation_kernels.h"
+#include "muster/experts/expert_kernels.h"
 #include "muster/experts/moe.h"
 #include "muster/experts/moe_tasks.h"
 #include "muster/kernels/matmul_stream.h"
@@ -20,35 +20,36 @@ class Forward {
         : c_(context),
           ws_(context.workspace),
           saved_(saved),
-          activate_(activation_kernels(c_.isa).forward[static_cast<size_t>(c_.bank.activation)]) {}
+          kernels_(expert_kernels(c_.isa)),
+          activate_(kernels_.forward[static_cast<size_t>(c_.bank.activation)]) {}
 
     void run(const RouteTable& routes, MatrixView<const float> x, MatrixView<float> y,
              bool accumulate) {
+        x_ = x;
         plan_experts(c_, kStreamRows);
         if (saved_ != nullptr) place_saved();
-        const int64_t hidden = place_split_hidden(c_, 1);
-        x_ = x;
+        place_shared_hidden(c_, 1);
         if (ws_.whole.size() + ws_.split.size() > 0) gather_operand(c_, x);
+        plan_scratch();
 
         const int64_t d = c_.bank.d_model;
         const int64_t k = c_.elements(d) * c_.matrices();
-        const int64_t panels = std::max(k, c_.elements(c_.bank.max_width())) * c_.gemm.nr;
-        scratch_tiles_ = kPackScratch + panels;
-        scratch_hidden_ = scratch_tiles_ + 2 * kTile;
+        int64_t streamed = 0;  // bytes of either phase, roughly
+        for (int e : ws_.streamed) streamed += c_.expert(e).down.bytes();
+        ws_.rows.reserve(c_.plan.tokens.size() * static_cast<size_t>(d));
         ws_.tasks.clear();
         for (int e : ws_.whole) ws_.tasks.push_back(whole_task(c_, e, kWhole, 0));
         for (int e : ws_.split) add_tasks(c_, e, kHidden, k, c_.expert(e).width());
-        int64_t streamed = 0;  // bytes of either phase, roughly
-        for (int e : ws_.streamed) streamed += c_.expert(e).down.bytes();
         for (int e : ws_.streamed) add_stream_tasks(e, kStreamHidden, c_.expert(e).up, streamed);
-        ws_.rows.reserve(c_.plan.tokens.size() * static_cast<size_t>(d));
         const auto run = [this](const MoeTask& t, float* scratch) { run_task(t, scratch); };
-        run_tasks(c_, scratch_hidden_ + hidden, run);
+        run_tasks(c_, scratch_size_, run);
         ws_.tasks.clear();
         for (int e : ws_.split) add_tasks(c_, e, kDown, c_.elements(c_.expert(e).width()), d);
         for (int e : ws_.streamed) add_stream_tasks(e, kStreamDown, c_.expert(e).down, streamed);
         run_tasks(c_, scratch_hidden_, run);
-        combine(routes, y, accumulate);
+        for_tokens(c_.executor, routes.tokens(), [&](int t) {
+            combine_rows(c_, kernels_, routes, t, routes.weights.data(), y.row(t), accumulate);
+        });
     }
 
   private:
@@ -65,6 +66,35 @@ class Forward {
         if (c_.bank.gated) saved_->gate.reserve(static_cast<size_t>(values));
     }
 
+    void plan_scratch() {
+        const int64_t d = c_.bank.d_model;
+        int64_t panels = 0, hidden = 0;
+        for (const std::vector<int>* list : {&ws_.whole, &ws_.split}) {
+            for (int e : *list) {
+                const int64_t ff = c_.expert(e).width();
+                const int64_t up = c_.matrices() * c_.elements(d), down = c_.elements(ff);
+                panels = std::max({panels, c_.group(c_.elements(d), c_.matrices()) * up,
+                                   c_.group(down, 1) * down});
+                if (c_.resident(e)) {
+                    panels = std::max(panels, c_.packed(ff, up) + c_.packed(d, down));
+                }
+            }
+        }
+        for (int e : ws_.whole) {
+            hidden = std::max(hidden, hidden_stride(c_, e) * chunk_rows(e));
+        }
+        scratch_tiles_ = kPackScratch + panels;
+        scratch_hidden_ = scratch_tiles_ + 2 * kTile;
+        scratch_size_ = scratch_hidden_ + hidden;
+    }
+
+    // Rows that pass by the panels of a whole expert at once.
+    int64_t chunk_rows(int e) const noexcept {
+        constexpr int64_t kChunk = 16 * kMaxTileRows;
+        const int64_t rows = c_.plan.expert_rows(e);
+        return c_.resident(e) ? std::min(rows, kChunk) : rows;
+    }
+
     void add_stream_tasks(int e, Kind kind, const WeightMatrix& w, int64_t total) {
         const int64_t step = stream_task_rows(w, total, c_.executor.workers());
         for (int64_t j = 0; j < w.rows; j += step) {
@@ -74,22 +104,50 @@ class Forward {
         }
     }
 
-    void run_task(MoeTask t, float* scratch) noexcept {
+    void run_task(const MoeTask& t, float* scratch) noexcept {
         switch (t.kind) {
             case kWhole:
-                place_hidden(c_, t.expert, 1, scratch + scratch_hidden_);
-                t.last = c_.expert(t.expert).width();
-                hidden(t, scratch);
-                t.last = c_.bank.d_model;
-                return down(t, scratch);
+                return whole(t, scratch);
             case kHidden:
-                return hidden(t, scratch);
+                return hidden(t, nullptr, scratch);
             case kDown:
-                return down(t, scratch);
+                return down(t, nullptr, scratch);
             case kStreamHidden:
                 return stream_hidden(t);
             default:
                 return stream_down(t);
+        }
+    }
+
+    void whole(const MoeTask& task, float* scratch) noexcept {
+        const int64_t d = c_.bank.d_model, ff = c_.expert(task.expert).width();
+        Panels panels[3];
+        const bool resident = c_.resident(task.expert);
+        if (resident) pack_all(task.expert, panels, scratch);
+        const int chunk = static_cast<int>(chunk_rows(task.expert));
+        for (int row = task.row_first; row < task.row_last; row += chunk) {
+            MoeTask t = task;
+            t.row_first = row;
+            t.row_last = std::min(task.row_last, row + chunk);
+            place_hidden(c_, t.expert, 1, t.row_first, t.row_last, scratch + scratch_hidden_);
+            t.last = ff;
+            hidden(t, resident ? panels : nullptr, scratch);
+            t.last = d;
+            down(t, resident ? panels + 2 : nullptr, scratch);
+        }
+    }
+
+    // All of up, gate and down, behind each other.
+    void pack_all(int e, Panels* panels, float* scratch) noexcept {
+        const Expert& expert = c_.expert(e);
+        const WeightMatrix* weights[3] = {&expert.up, &expert.gate, &expert.down};
+        float* out = scratch + kPackScratch;
+        for (int i = 0; i < 3; ++i) {
+            const WeightMatrix& w = *weights[i];
+            if (w.empty()) continue;
+            panels[i] =
+                pack_rows(c_.gemm, c_.compute, c_.isa, w, {0, w.rows, 0, w.cols}, scratch, out);
+            out += c_.packed(w.rows, c_.elements(w.cols));
         }
     }
 
@@ -131,54 +189,63 @@ class Forward {
                                         t.row_last - t.row_first, out, ldo, next});
     }
 
-    void hidden(const MoeTask& t, float* scratch) noexcept {
+    // The task's columns of the hidden layer; `resident`: all panels of up and gate, if packed.
+    void hidden(const MoeTask& t, const Panels* resident, float* scratch) noexcept {
+        if (resident != nullptr) return hidden_group(t, resident, nullptr, scratch);
         const Expert& expert = c_.expert(t.expert);
         const WeightMatrix* weights[2] = {&expert.up, &expert.gate};
-        const int64_t k = c_.elements(c_.bank.d_model);
-        const int nr = c_.gemm.nr;
-        const int64_t rows = t.row_last - t.row_first;
-        for (int64_t f = t.first; f < t.last; f += nr) {
-            const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
+        const int64_t d = c_.bank.d_model, k = c_.elements(d);
+        const int64_t step = c_.group(k, c_.matrices());
+        const int64_t row_tiles = c_.gemm.row_tiles(t.row_last - t.row_first);
+        for (int64_t f = t.first; f < t.last; f += step) {
+            MoeTask group = t;
+            group.first = f;
+            group.last = std::min(t.last, f + step);
+            const int64_t tiles = row_tiles * c_.gemm.panels(group.last - f);
+            const PackRange ahead{group.last, std::min(t.last, group.last + step), 0, d};
+            Panels panels[2];
             Prefetch next[2];
-            for (int i = 0; i < c_.matrices(); ++i) {
-                pack_rows(c_.gemm, c_.compute, c_.isa, *weights[i], f, cols, scratch,
-                          scratch + kPackScratch + i * k * nr);
-                next[i] = prefetch_rows(c_.gemm, *weights[i], f + nr,
-                                        std::min<int64_t>(nr, t.last - f - nr), rows, k);
+            float* out = scratch + kPackScratch;
+            for (int i = 0; i < c_.matrices(); ++i, out += step * k) {
+                panels[i] = pack_rows(c_.gemm, c_.compute, c_.isa, *weights[i],
+                                      {f, group.last, 0, d}, scratch, out);
+                next[i] = prefetch_rows(*weights[i], ahead, tiles, k);
             }
-            if (f + nr >= t.last && t.kind == kWhole) {
-                const int64_t first = std::min<int64_t>(nr, c_.bank.d_model);
-                next[0] = prefetch_rows(c_.gemm, expert.down, 0, first, rows, k);
+            if (group.last == t.last && t.kind == kWhole) {
+                const int64_t first = std::min(d, c_.group(c_.elements(expert.width()), 1));
+                next[0] = prefetch_rows(expert.down, {0, first, 0, expert.width()}, tiles, k);
             }
-            hidden_panel(t, f, cols, next, scratch);
+            hidden_group(group, panels, next, scratch);
         }
     }
 
-    // Columns [f, f + cols) of the hidden layer for the task's rows.
-    void hidden_panel(const MoeTask& t, int64_t f, int cols, const Prefetch* next,
+    // Columns [first, last) for the task's rows; `panels` begin with column `first`.
+    void hidden_group(const MoeTask& t, const Panels* panels, const Prefetch* next,
                       float* scratch) noexcept {
         const Expert& expert = c_.expert(t.expert);
         const std::span<const float> biases[2] = {expert.up_bias, expert.gate_bias};
-        const int64_t k = c_.elements(c_.bank.d_model);
         const int nr = c_.gemm.nr;
         float* const tiles[2] = {scratch + scratch_tiles_, scratch + scratch_tiles_ + kTile};
         const int64_t height = tile_height(c_.gemm, t.row_last - t.row_first);
+        GemmTile tile;
+        tile.ldb = tile.ldc = nr;
+        tile.k = c_.elements(c_.bank.d_model);
         int64_t index = 0;
-        for (int64_t r = t.row_first; r < t.row_last; r += height, ++index) {
+        for (int64_t r = t.row_first; r < t.row_last; r += height) {
             const int64_t m = std::min<int64_t>(height, t.row_last - r);
-            for (int i = 0; i < c_.matrices(); ++i) {
-                GemmTile tile;
-                tile.a = ws_.operand_rows.data() + r;
-                tile.b = scratch + kPackScratch + i * k * nr;
-                tile.ldb = nr;
-                tile.c = tiles[i];
-                tile.ldc = nr;
-                tile.k = k;
-                next[i].apply(index, tile);
-                c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1](tile);
-                add_bias(tiles[i], nr, m, biases[i], f, f + cols);
+            const GemmTileFn run = c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1];
+            tile.a = ws_.operand_rows.data() + r;
+            for (int64_t f = t.first; f < t.last; f += nr, ++index) {
+                const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
+                for (int i = 0; i < c_.matrices(); ++i) {
+                    tile.b = panels[i].data + (f - t.first) / nr * panels[i].stride;
+                    tile.c = tiles[i];
+                    (next != nullptr ? next[i] : Prefetch{}).apply(index, tile);
+                    run(tile);
+                    add_bias(tiles[i], nr, m, biases[i], f, f + cols);
+                }
+                activate_tile(tiles, r, m, f, cols);
             }
-            activate_tile(tiles, r, m, f, cols);
         }
     }
 
@@ -216,50 +283,41 @@ class Forward {
         activate_({gate, up, hidden, cols});
     }
 
-    void down(const MoeTask& t, float* scratch) noexcept {
-        const Expert& expert = c_.expert(t.expert);
-        const int64_t d = c_.bank.d_model;
-        const int nr = c_.gemm.nr;
-        GemmBlock block;
-        block.a = ws_.hidden_rows[0].data() + t.row_first;
-        block.rows = t.row_last - t.row_first;
-        block.k = c_.elements(expert.width());
-        block.b = {scratch + kPackScratch, nr};
-        block.ldc = d;
-        for (int64_t j = t.first; j < t.last; j += nr) {
-            block.cols = static_cast<int>(std::min<int64_t>(nr, t.last - j));
-            block.c = ws_.rows.data() + t.row_first * d + j;
-            pack_rows(c_.gemm, c_.compute, c_.isa, expert.down, j, block.cols, scratch,
-                      scratch + kPackScratch);
-            block.prefetch =
-                prefetch_rows(c_.gemm, expert.down, j + nr, std::min<int64_t>(nr, t.last - j - nr),
-                              block.rows, block.k);
-            gemm_by_rows(c_.gemm, c_.compute, block);
-            add_bias(block.c, d, block.rows, expert.down_bias, j, j + block.cols);
-        }
-    }
-
-    void combine(const RouteTable& routes, MatrixView<float> y, bool accumulate) {
-        const int64_t d = c_.bank.d_model;
-        for_tokens(c_.executor, routes.tokens(), [&](int t) {
-            float* out = y.row(t);
-            if (!accumulate) std::fill(out, out + d, 0.0f);
-            for (int a = routes.offsets[static_cast<size_t>(t)];
-                 a < routes.offsets[static_cast<size_t>(t) + 1]; ++a) {
-                const float w = routes.weights[static_cast<size_t>(a)];
-                const float* row = ws_.rows.data() + c_.plan.row_of[static_cast<size_t>(a)] * d;
-                for (int64_t j = 0; j < d; ++j) out[j] += w * row[j];
+    void down(const MoeTask& t, const Panels* resident, float* scratch) noexcept {
+        const WeightMatrix& w = c_.expert(t.expert).down;
+        const int64_t d = c_.bank.d_model, ff = w.cols;
+        GemmRows product;
+        product.a = ws_.hidden_rows[0].data() + t.row_first;
+        product.rows = t.row_last - t.row_first;
+        product.k = c_.elements(ff);
+        product.ldc = d;
+        const int64_t step = resident != nullptr ? t.last : c_.group(product.k, 1);
+        for (int64_t j = t.first; j < t.last; j += step) {
+            const int64_t last = std::min(t.last, j + step);
+            if (resident != nullptr) {
+                product.b = *resident;
+            } else {
+                product.b = pack_rows(c_.gemm, c_.compute, c_.isa, w, {j, last, 0, ff}, scratch,
+                                      scratch + kPackScratch);
+                const PackRange ahead{last, std::min(t.last, last + step), 0, ff};
+                const int64_t tiles = c_.gemm.row_tiles(product.rows) * c_.gemm.panels(last - j);
+                product.prefetch = prefetch_rows(w, ahead, tiles, product.k);
             }
-        });
+            product.cols = last - j;
+            product.c = ws_.rows.data() + t.row_first * d + j;
+            gemm_rows(c_.gemm, c_.compute, product);
+            add_bias(product.c, d, product.rows, c_.expert(t.expert).down_bias, j, last);
+        }
     }
 
     const MoeContext& c_;
     MoeWorkspace& ws_;
     MoeSaved* saved_;
     MatrixView<const float> x_;
+    const ExpertKernels& kernels_;
     void (*activate_)(const HiddenRow&) noexcept;
     // A worker's scratch: for packing, panels, tiles of up and gate, hidden rows of a whole expert.
-    int64_t scratch_tiles_ = 0, scratch_hidden_ = 0;
+    int64_t scratch_tiles_ = 0, scratch_hidden_ = 0, scratch_size_ = 0;
 };
 
 }  // namespace

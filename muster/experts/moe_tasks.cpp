@@ -16,8 +16,12 @@ constexpr int64_t kTaskWork = int64_t{4} << 20;
 constexpr int kRowChunk = 1024;
 constexpr int64_t kPackRows = 8;
 
-// A whole expert's worker finishes late by one expert at worst: at most this part of the call.
-constexpr int64_t kWholePart = 8;
+// Costliest first, the workers finish at most one small expert apart as long as none takes more
+// than this part of its worker's share.
+constexpr int64_t kWholePart = 4;
+
+constexpr int64_t kGroupElements = int64_t{64} << 10;
+constexpr int64_t kResidentElements = int64_t{112} << 10;
 
 int64_t cost(const MoeContext& c, int e) noexcept {
     const int rows = c.plan.expert_rows(e);
@@ -25,6 +29,18 @@ int64_t cost(const MoeContext& c, int e) noexcept {
 }
 
 }  // namespace
+
+int64_t MoeContext::group(int64_t k, int matrices) const noexcept {
+    const int64_t panel = std::max<int64_t>(1, k * gemm.nr * matrices);
+    return std::max<int64_t>(1, kGroupElements / panel) * gemm.nr;
+}
+
+bool MoeContext::resident(int e) const noexcept {
+    const int64_t d = bank.d_model, ff = expert(e).width();
+    const int64_t forward = matrices() * packed(ff, elements(d)) + packed(d, elements(ff));
+    const int64_t backward = packed(ff, elements(d)) + matrices() * packed(d, elements(ff));
+    return std::max(forward, backward) <= kResidentElements;
+}
 
 void plan_experts(const MoeContext& c, int64_t stream_rows) {
     MoeWorkspace& ws = c.workspace;
@@ -41,14 +57,15 @@ void plan_experts(const MoeContext& c, int64_t stream_rows) {
             (cost(c, e) <= limit ? ws.whole : ws.split).push_back(e);
         }
     }
-    std::stable_sort(ws.whole.begin(), ws.whole.end(),
-                     [&](int a, int b) { return cost(c, a) > cost(c, b); });
+    std::sort(ws.whole.begin(), ws.whole.end(), [&](int a, int b) {
+        return cost(c, a) != cost(c, b) ? cost(c, a) > cost(c, b) : a < b;
+    });
 }
 
 void add_tasks(const MoeContext& c, int expert, int kind, int64_t k, int64_t cols) {
     const int begin = c.first_row(expert), end = begin + c.plan.expert_rows(expert);
     const int64_t nr = c.gemm.nr;
-    const int64_t panels = (cols + nr - 1) / nr;
+    const int64_t panels = c.gemm.panels(cols);
     for (int row = begin; row < end; row += kRowChunk) {
         const int row_last = std::min(end, row + kRowChunk);
         const int64_t work = (row_last - row + kPackRows) * k * nr;
@@ -95,39 +112,59 @@ int64_t hidden_stride(const MoeContext& c, int expert) noexcept {
     return c.expert(expert).width() + 16;
 }
 
-int64_t hidden_size(const MoeContext& c, int expert, int arrays) noexcept {
-    return arrays * hidden_stride(c, expert) * c.plan.expert_rows(expert);
-}
-
-void place_hidden(const MoeContext& c, int expert, int arrays, float* base) noexcept {
-    const int begin = c.first_row(expert), end = begin + c.plan.expert_rows(expert);
+void place_hidden(const MoeContext& c, int expert, int arrays, int first, int last,
+                  float* base) noexcept {
     const int64_t stride = hidden_stride(c, expert);
     for (int array = 0; array < arrays; ++array) {
-        for (int r = begin; r < end; ++r, base += stride) {
+        for (int r = first; r < last; ++r, base += stride) {
             c.workspace.hidden_rows[array][static_cast<size_t>(r)] = base;
         }
     }
 }
 
-int64_t place_split_hidden(const MoeContext& c, int arrays) {
+void place_shared_hidden(const MoeContext& c, int arrays) {
     MoeWorkspace& ws = c.workspace;
     for (int array = 0; array < arrays; ++array) {
         ws.hidden_rows[array].reserve(c.plan.tokens.size());
     }
-    int64_t size = 0, largest = 0;
-    for (auto* list : {&ws.split, &ws.streamed}) {
-        for (int e : *list) size += hidden_size(c, e, arrays);
+    const auto size = [&](int e) { return arrays * hidden_stride(c, e) * c.plan.expert_rows(e); };
+    int64_t total = 0;
+    for (const std::vector<int>* list : {&ws.split, &ws.streamed}) {
+        for (int e : *list) total += size(e);
     }
-    for (int e : ws.whole) largest = std::max(largest, hidden_size(c, e, arrays));
-    ws.hidden.reserve(static_cast<size_t>(size));
+    ws.hidden.reserve(static_cast<size_t>(total));
     float* base = ws.hidden.data();
-    for (auto* list : {&ws.split, &ws.streamed}) {
+    for (const std::vector<int>* list : {&ws.split, &ws.streamed}) {
         for (int e : *list) {
-            place_hidden(c, e, arrays, base);
-            base += hidden_size(c, e, arrays);
+            const int first = c.first_row(e);
+            place_hidden(c, e, arrays, first, first + c.plan.expert_rows(e), base);
+            base += size(e);
         }
     }
-    return largest;
+}
+
+void combine_rows(const MoeContext& c, const ExpertKernels& kernels, const RouteTable& routes,
+                  int token, const float* weights, float* y, bool accumulate) noexcept {
+    constexpr int kStep = 16;  // rows at a time, for tokens with many experts
+    const float* rows[kStep];
+    WeightedSum sum;
+    sum.rows = rows;
+    sum.y = y;
+    sum.n = c.bank.d_model;
+    sum.accumulate = accumulate;
+    const int end = routes.offsets[static_cast<size_t>(token) + 1];
+    int a = routes.offsets[static_cast<size_t>(token)];
+    do {
+        sum.count = std::min(kStep, end - a);
+        for (int i = 0; i < sum.count; ++i) {
+            const int64_t row = c.plan.row_of[static_cast<size_t>(a + i)];
+            rows[i] = c.workspace.rows.data() + row * c.bank.d_model;
+        }
+        sum.weights = weights != nullptr ? weights + a : nullptr;
+        kernels.weighted_sum(sum);
+        sum.accumulate = true;
+        a += sum.count;
+    } while (a < end);
 }
 
 }  // namespace muster

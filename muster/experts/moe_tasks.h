@@ -2,16 +2,22 @@
 // What moe_forward and moe_backward share: who works on which expert, operands, scratch.
 //
 // An expert that costs little beside the whole call is worked on by one worker from its first
-// product to its last, so that everything in between stays in that worker's cache (`whole`). The
-// others are cut into tasks phase by phase (`split`). Both give the same bits. In the forward pass,
-// experts with few rows are `streamed`: see kernels/matmul_stream.h.
+// product to its last, so that what lies in between stays in that worker's cache (`whole`). The
+// others are cut into tasks phase by phase (`split`). In the forward pass, experts with few rows
+// are `streamed`: see kernels/matmul_stream.h.
+//
+// Where the packed weights of a whole expert fit into the second-level cache beside what else is
+// in use, they are packed once and rows pass by them a chunk at a time (`resident`); otherwise
+// groups of panels are packed in turn and all rows pass by each.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "muster/experts/expert_kernels.h"
 #include "muster/experts/moe.h"
 #include "muster/kernels/gemm.h"
+#include "muster/kernels/gemm_pack.h"
 
 namespace muster {
 
@@ -29,6 +35,15 @@ struct MoeContext {
     const Expert& expert(int e) const noexcept { return bank.experts[static_cast<size_t>(e)]; }
     int first_row(int e) const noexcept { return plan.expert_offsets[static_cast<size_t>(e)]; }
     int matrices() const noexcept { return bank.gated ? 2 : 1; }  ///< from x to the hidden layer
+    /// Elements of packed panels of a matrix with `cols` output columns and sums over k elements.
+    int64_t packed(int64_t cols, int64_t k) const noexcept {
+        return gemm.panels(cols) * gemm.nr * k;
+    }
+    /// Output columns of which a task keeps panels at once, `matrices` of them with sums over k
+    /// elements: a quarter of a 1 MB second-level cache, at least one panel.
+    int64_t group(int64_t k, int matrices) const noexcept;
+    /// Whether all packed weights of the expert, in either direction, stay in the cache.
+    bool resident(int e) const noexcept;
 };
 
 /// Sorts the experts that have rows into workspace.streamed (those with at most `stream_rows`),
@@ -54,20 +69,27 @@ void run_tasks(const MoeContext& context, int64_t floats, F f) {
     });
 }
 
-/// Fills workspace.operand_rows with operands for by_rows products: each the source row of its
+/// Fills workspace.operand_rows with operands for products by rows: each the source row of its
 /// token itself, or a copy: rounded (bf16), or moved to a stride that does not map all rows to the
 /// same cache sets.
 void gather_operand(const MoeContext& context, MatrixView<const float> source);
 
-/// Rows of hidden_rows[0 ... arrays) of an expert lie hidden_stride(e) floats apart, one cache line
-/// more than they need: widths tend to be powers of two.
+/// Values between rows of hidden_rows, one cache line more than they need: widths tend to be powers
+/// of two.
 int64_t hidden_stride(const MoeContext& context, int expert) noexcept;
-int64_t hidden_size(const MoeContext& context, int expert, int arrays) noexcept;
-void place_hidden(const MoeContext& context, int expert, int arrays, float* base) noexcept;
 
-/// Places the rows of split experts in workspace.hidden and returns the scratch that those of the
-/// largest whole expert need.
-int64_t place_split_hidden(const MoeContext& context, int arrays);
+/// Points hidden_rows[0 ... arrays) of rows [first, last) of the plan, all of one expert, into
+/// `base`, which has arrays * hidden_stride(expert) * (last - first) floats.
+void place_hidden(const MoeContext& context, int expert, int arrays, int first, int last,
+                  float* base) noexcept;
+
+/// Places the rows of split and streamed experts in workspace.hidden.
+void place_shared_hidden(const MoeContext& context, int arrays);
+
+/// y [d] (=|+=) sum of the token's rows of workspace.rows in the route table's order, times
+/// `weights` (by activation), if any.
+void combine_rows(const MoeContext& context, const ExpertKernels& kernels, const RouteTable& routes,
+                  int token, const float* weights, float* y, bool accumulate) noexcept;
 
 /// Runs body(token) for all tokens, in chunks.
 template <typename Body>

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+
+#include "muster/kernels/gemm_pack.h"
+#include "muster/quant/convert.h"
 
 namespace muster {
 
@@ -21,7 +23,7 @@ void reference_tile(const GemmTile& t) noexcept {
     float sums[kRows][kReferenceCols] = {};
     for (int64_t k = 0; k < t.k; ++k) {
         for (int i = 0; i < kRows; ++i) {
-            const float x = kByCols ? t.a[k][t.a_offset + i] : t.a[i][t.a_offset + k];
+            const float x = kByCols ? t.a[0][k * t.a_offset + i] : t.a[i][t.a_offset + k];
             for (int j = 0; j < kReferenceCols; ++j) sums[i][j] += x * t.b[k * t.ldb + j];
         }
     }
@@ -70,15 +72,6 @@ const GemmKernels& reference_kernels() noexcept {
     return kernels;
 }
 
-// Whether a column panel of w stays in the second-level cache while row after row of tiles walks
-// through it: its lines lie row_bytes apart and must not share too few of 1024 sets of 16 ways
-// (1 MB; larger caches have more sets), of which they may take half.
-bool reusable_in_place(const WeightMatrix& w) noexcept {
-    constexpr int64_t kSets = 1024, kLines = 8;
-    if (w.row_bytes() % 64 != 0) return true;
-    return w.rows <= kSets / std::gcd(w.row_bytes() / 64, kSets) * kLines;
-}
-
 bool can_stream(const float* c, int64_t ldc) noexcept {
     return reinterpret_cast<uintptr_t>(c) % 64 == 0 && ldc % 16 == 0;
 }
@@ -99,28 +92,17 @@ void run_edge_tile(const GemmKernels& kernels, GemmTileFn fn, const GemmTile& t,
     }
 }
 
-template <bool kByCols>
-void gemm_block(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept {
-    const auto& tiles = kByCols ? kernels.by_cols : kernels.by_rows;
-    const int64_t height = tile_height(kernels, block.rows);
+// What all tiles of a product share, and one tile of it.
+struct TileRunner {
+    const GemmKernels& kernels;
+    const GemmTileFn* tiles;  ///< by height - 1
     GemmTile t;
-    t.b = block.b.data;
-    t.ldb = block.b.ldb;
-    t.k = block.k;
-    t.ldc = block.ldc;
-    t.accumulate = block.accumulate;
-    t.stream = block.stream && !block.accumulate && can_stream(block.c, block.ldc);
-    int64_t tile = 0;
-    for (int64_t r = 0; r < block.rows; r += height, ++tile) {
-        const int64_t m = std::min(height, block.rows - r);
-        t.a = kByCols ? block.a : block.a + r;
-        t.a_offset = kByCols ? block.a_offset + r : block.a_offset;
-        t.c = block.c + r * block.ldc;
-        block.prefetch.apply(tile, t);
-        const GemmTileFn fn = tiles[static_cast<int>(compute)][m - 1];
-        block.cols == kernels.nr ? fn(t) : run_edge_tile(kernels, fn, t, m, block.cols);
+
+    void run(int64_t m, int64_t cols) const noexcept {
+        if (cols >= kernels.nr) return tiles[m - 1](t);
+        run_edge_tile(kernels, tiles[m - 1], t, m, static_cast<int>(cols));
     }
-}
+};
 
 }  // namespace
 
@@ -133,149 +115,95 @@ const GemmKernels& gemm_kernels(Isa isa) noexcept {
     return reference_kernels();
 }
 
-void pack_rows(const GemmKernels& kernels, Compute compute, Isa isa, const WeightMatrix& w,
-               int64_t first, int count, float* scratch, float* panel) noexcept {
-    const float* rows[kMaxTileCols];
-    const bool pairs = compute == Compute::bf16 && kernels.bf16_values == 2;
-    const bool direct = compute == Compute::f32
-                            ? w.dtype == DType::f32
-                            : pairs && w.dtype == DType::bf16 && w.cols % 2 == 0;
-    if (direct) {
-        for (int i = 0; i < count; ++i) rows[i] = reinterpret_cast<const float*>(w.row(first + i));
-        kernels.transpose(rows, count, kernels.elements(compute, w.cols), panel);
-        return;
-    }
-    const DecodeFn decode = decoder(w.dtype, isa);
-    for (int64_t k = 0; k < w.cols; k += kPackChunk) {
-        const int64_t values = std::min(kPackChunk, w.cols - k);
-        const int64_t skip = dtype_bytes(w.dtype, k);
-        for (int i = 0; i < count; ++i) {
-            float* row = scratch + i * kPackChunk;
-            decode(w.row(first + i) + skip, row, values);
-            if (compute == Compute::bf16) kernels.round_row(row, values, row);
-            rows[i] = row;
-        }
-        const int64_t done = kernels.elements(compute, k);
-        kernels.transpose(rows, count, kernels.elements(compute, values),
-                          panel + done * kernels.nr);
-    }
-}
-
-PanelRef pack_cols(const GemmKernels& kernels, Compute compute, Isa isa, const WeightMatrix& w,
-                   int64_t first, int count, float* panel) noexcept {
-    const int nr = kernels.nr;
-    if (compute == Compute::f32 && w.dtype == DType::f32 && count == nr && reusable_in_place(w)) {
-        return {reinterpret_cast<const float*>(w.data) + first, w.cols};
-    }
-    const DecodeFn decode = decoder(w.dtype, isa);
-    const int64_t skip = dtype_bytes(w.dtype, first);
-    const bool pairs = compute == Compute::bf16 && kernels.bf16_values == 2;
-    alignas(64) float low[kMaxTileCols] = {}, high[kMaxTileCols] = {};
-    float* out = panel;
-    for (int64_t k = 0; k < w.rows; k += pairs ? 2 : 1, out += nr) {
-        decode(w.row(k) + skip, low, count);
-        if (pairs) {
-            const bool last = k + 1 == w.rows;
-            if (!last) decode(w.row(k + 1) + skip, high, count);
-            kernels.pair_rows(low, last ? nullptr : high, nr, out);
-        } else if (compute == Compute::bf16) {
-            kernels.round_row(low, nr, out);
-        } else {
-            std::memcpy(out, low, static_cast<size_t>(nr) * sizeof(float));
+void gemm_rows(const GemmKernels& kernels, Compute compute, const GemmRows& p) noexcept {
+    TileRunner runner{kernels, kernels.by_rows[static_cast<int>(compute)], {}};
+    GemmTile& t = runner.t;
+    t.a_offset = p.a_offset;
+    t.ldb = p.b.ldb;
+    t.ldc = p.ldc;
+    t.k = p.k;
+    t.accumulate = p.accumulate;
+    const int64_t height = tile_height(kernels, p.rows);
+    int64_t tile = 0;
+    for (int64_t r = 0; r < p.rows; r += height) {
+        t.a = p.a + r;
+        t.b = p.b.data;
+        for (int64_t j = 0; j < p.cols; j += kernels.nr, t.b += p.b.stride, ++tile) {
+            t.c = p.c + r * p.ldc + j;
+            p.prefetch.apply(tile, t);
+            runner.run(std::min(height, p.rows - r), p.cols - j);
         }
     }
-    return {panel, nr};
 }
 
-void pack_gathered(const GemmKernels& kernels, Compute compute, const float* const* rows,
-                   int64_t count, int64_t first, int64_t cols, float* out, int64_t ld) noexcept {
-    const bool pairs = compute == Compute::bf16 && kernels.bf16_values == 2;
-    for (int64_t k = 0; k < count; k += pairs ? 2 : 1, out += ld) {
-        const float* row = rows[k] + first;
-        if (pairs) {
-            kernels.pair_rows(row, k + 1 < count ? rows[k + 1] + first : nullptr, cols, out);
-        } else if (compute == Compute::bf16) {
-            kernels.round_row(row, cols, out);
-        } else {
-            std::memcpy(out, row, static_cast<size_t>(cols) * sizeof(float));
-        }
-        if (ld == kernels.nr) std::fill(out + cols, out + ld, 0.0f);
-    }
-}
+namespace {
 
-Prefetch prefetch_rows(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
-                       int64_t count, int64_t rows, int64_t k) noexcept {
-    if (count <= 0 || rows <= 0 || k <= 0) return {};
-    const int64_t tiles = (rows + kernels.mr - 1) / kernels.mr;
-    const int64_t steps = tiles * k;
-    const int64_t step = (count * w.row_bytes() + steps - 1) / steps;
-    return {w.row(first), step, step * k, tiles};
-}
+// Rows of a step of gemm_outer, in elements: with 64 columns of A and B packed they fill half of
+// the scratch each; longer steps would pack fewer, shorter ones read C more often.
+constexpr int64_t kOuterDepth = 512;
+constexpr int64_t kOuterHalf = kOuterScratch / 2;
 
-Prefetch prefetch_cols(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
-                       int64_t count, int64_t rows, int64_t k) noexcept {
-    if (count <= 0 || rows <= 0 || k <= 0) return {};
-    const std::byte* data = w.data + dtype_bytes(w.dtype, first);
-    const int64_t tiles = (rows + kernels.mr - 1) / kernels.mr;
-    const int64_t rows_per_element = (w.rows + k - 1) / k;
-    if (rows_per_element == 1) {  // a tile per cache line of the panel's width
-        const int64_t lines = (dtype_bytes(w.dtype, count) + 63) / 64;
-        return {data, w.row_bytes(), 64, std::min(tiles, lines)};
-    }
-    return {data, rows_per_element * w.row_bytes(), w.row_bytes(),
-            std::min(tiles, rows_per_element)};
-}
+struct OuterStep {
+    const GemmKernels& kernels;
+    Compute compute;
+    const GemmOuter& p;
+    int64_t row, count, k;  ///< rows of this step, elements that they make
+    float *a_packed, *b_packed;
 
-void gemm_outer(const GemmKernels& kernels, Compute compute, const OuterProduct& p,
-                float* scratch) noexcept {
-    // Rows per step: short enough for several panels in the scratch, long enough to pay for
-    // reading C again in the next step. Even, for pairs.
-    constexpr int64_t kDepth = 1024;
-    const int64_t nr = kernels.nr;
-    for (int64_t r = 0; r < p.count; r += kDepth) {
-        const int64_t count = std::min(kDepth, p.count - r);
-        const int64_t k = kernels.elements(compute, count);
-        const int64_t group = kOuterScratch / (k * nr) * nr;  // columns packed at a time
-        GemmBlock block;
-        block.a = p.a + kernels.elements(compute, r);
-        block.k = k;
-        block.ldc = p.c.stride;
-        block.accumulate = p.accumulate || r > 0;
-        block.stream = p.stream && p.count <= kDepth;
-        for (int64_t g = p.first; g < p.last; g += group) {
-            const int64_t end = std::min(p.last, g + group);
-            for (int64_t j = g; j < end; j += nr) {
-                pack_gathered(kernels, compute, p.b + r, count, j, std::min(nr, end - j),
-                              scratch + (j - g) * k, nr);
+    // C rows [m_first, m_last) with the packed columns [first, last) of B.
+    void block(int matrix, int64_t m_first, int64_t m_last, int64_t first,
+               int64_t last) const noexcept {
+        const int64_t nr = kernels.nr, height = tile_height(kernels, m_last - m_first);
+        const int64_t ld = m_last - m_first;
+        const MatrixView<float>& c = p.c[matrix];
+        pack_gathered(kernels, compute, p.a[matrix] + row, count, m_first, ld, a_packed, ld);
+        TileRunner runner{kernels, kernels.by_cols[static_cast<int>(compute)], {}};
+        GemmTile& t = runner.t;
+        t.a_offset = ld;
+        t.ldb = nr;
+        t.ldc = c.stride;
+        t.k = k;
+        t.accumulate = p.accumulate || row > 0;
+        t.stream = p.stream && !t.accumulate && count == p.count && can_stream(c.data, c.stride);
+        t.prefetch = reinterpret_cast<const std::byte*>(b_packed);
+        for (int64_t m = m_first; m < m_last; m += height) {
+            const float* a = a_packed + (m - m_first);
+            t.a = &a;
+            t.b = b_packed;
+            for (int64_t j = first; j < last; j += nr, t.b += k * nr) {
+                t.c = c.row(m) + j;
+                runner.run(std::min(height, m_last - m), last - j);
             }
-            const int64_t height = tile_height(kernels, p.height);
-            for (int64_t m = 0; m < p.height; m += height) {
-                block.a_offset = m;
-                block.rows = std::min(height, p.height - m);
-                for (int64_t j = g; j < end; j += nr) {
-                    block.b = {scratch + (j - g) * k, nr};
-                    block.cols = static_cast<int>(std::min(nr, end - j));
-                    block.c = p.c.row(m) + j;
-                    gemm_by_cols(kernels, compute, block);
-                }
+        }
+    }
+};
+
+}  // namespace
+
+void gemm_outer(const GemmKernels& kernels, Compute compute, const GemmOuter& p,
+                float* scratch) noexcept {
+    const int64_t nr = kernels.nr;
+    const int64_t depth = kOuterDepth * (kernels.pairs(compute) ? 2 : 1);
+    for (int64_t r = 0; r < p.count; r += depth) {
+        const int64_t count = std::min(depth, p.count - r);
+        const int64_t k = kernels.elements(compute, count);
+        const OuterStep step{kernels, compute, p, r, count, k, scratch, scratch + kOuterHalf};
+        const int64_t cols = kOuterHalf / (k * nr) * nr;
+        const int64_t rows = kOuterHalf / (k * kernels.mr) * kernels.mr;
+        for (int64_t j = p.first; j < p.last; j += cols) {
+            const int64_t last = std::min(p.last, j + cols);
+            for (int64_t panel = j; panel < last; panel += nr) {
+                pack_gathered(kernels, compute, p.b + r, count, panel, std::min(nr, last - panel),
+                              step.b_packed + (panel - j) * k, nr);
+            }
+            for (int64_t m = p.m_first; m < p.m_last; m += rows) {
+                const int64_t m_last = std::min(p.m_last, m + rows);
+                step.block(0, m, m_last, j, last);
+                if (p.a[1] != nullptr) step.block(1, m, m_last, j, last);
             }
         }
     }
     if (p.stream) kernels.fence();
-}
-
-int64_t tile_height(const GemmKernels& kernels, int64_t rows) noexcept {
-    if (rows <= 0) return 1;
-    const int64_t tiles = (rows + kernels.mr - 1) / kernels.mr;
-    return (rows + tiles - 1) / tiles;
-}
-
-void gemm_by_rows(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept {
-    gemm_block<false>(kernels, compute, block);
-}
-
-void gemm_by_cols(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept {
-    gemm_block<true>(kernels, compute, block);
 }
 
 }  // namespace muster

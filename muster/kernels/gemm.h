@@ -5,12 +5,11 @@
 // such pairs, otherwise one value rounded to bf16 and kept as f32.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "muster/core/tensor_view.h"
 #include "muster/cpu/isa.h"
 #include "muster/kernels/matmul.h"
-#include "muster/quant/convert.h"
 
 namespace muster {
 
@@ -42,8 +41,8 @@ struct GemmKernels {
     int nr = 0;           ///< columns of a tile and of a panel
     int bf16_values = 0;  ///< values per element in Compute::bf16
 
-    /// [compute][m - 1]. by_rows: A(i, k) = a[i][a_offset + k]. by_cols: A(i, k) = a[k][a_offset +
-    /// i].
+    /// [compute][m - 1]. by_rows: A(i, k) = a[i][a_offset + k]. by_cols: A(i, k) =
+    /// a[0][k * a_offset + i].
     GemmTileFn by_rows[2][kMaxTileRows] = {};
     GemmTileFn by_cols[2][kMaxTileRows] = {};
 
@@ -54,103 +53,86 @@ struct GemmKernels {
     /// Two rows of n values -> n elements in Compute::bf16, when bf16_values == 2: element j holds
     /// (first[j], second[j]); a null second counts as zeros.
     void (*pair_rows)(const float* first, const float* second, int64_t n, float* elements) noexcept;
-
     void (*fence)() noexcept;
 
     int64_t elements(Compute compute, int64_t values) const noexcept {
         return compute == Compute::f32 ? values : (values + bf16_values - 1) / bf16_values;
     }
+    /// Whether neighbours along k share an element.
+    bool pairs(Compute compute) const noexcept {
+        return compute == Compute::bf16 && bf16_values == 2;
+    }
+    int64_t panels(int64_t cols) const noexcept { return (cols + nr - 1) / nr; }
+    int64_t row_tiles(int64_t rows) const noexcept { return (rows + mr - 1) / mr; }
 };
 
 const GemmKernels& gemm_kernels(Isa isa) noexcept;
 
-/// Per-worker memory that packing needs beside the panel, in floats.
-constexpr int64_t kPackChunk = 256;  // values: 32 rows of them fill 32 KB, two thirds of L1
-constexpr int64_t kPackScratch = kMaxTileCols * kPackChunk;
-
-/// panel [elements(cols)][nr]: rows [first, first + count) of w, transposed; count <= nr.
-/// `scratch`: kPackScratch floats.
-void pack_rows(const GemmKernels& kernels, Compute compute, Isa isa, const WeightMatrix& w,
-               int64_t first, int count, float* scratch, float* panel) noexcept;
-
-/// A panel of B in memory: element (k, j) at data[k * ldb + j].
-struct PanelRef {
-    const float* data = nullptr;
-    int64_t ldb = 0;
-};
-
-/// [elements(rows)][nr]: columns [first, first + count) of w (f32, f16 or bf16), neighbours along
-/// its rows. Points into w itself where that will do, otherwise to `panel`, which it fills.
-PanelRef pack_cols(const GemmKernels& kernels, Compute compute, Isa isa, const WeightMatrix& w,
-                   int64_t first, int count, float* panel) noexcept;
-
-/// out [elements(count)][ld], `cols` elements written per row: columns [first, first + cols) of
-/// `count` rows, neighbours along the rows' direction. What is B of a weight gradient as a panel
-/// (cols <= nr = ld; the rest of nr is zeroed) and, in bf16, its A as a whole.
-void pack_gathered(const GemmKernels& kernels, Compute compute, const float* const* rows,
-                   int64_t count, int64_t first, int64_t cols, float* out, int64_t ld) noexcept;
-
-/// What to fetch into the cache while a product runs, usually the next panel's weights: tile i of
-/// the first `tiles` fetches data + i * tile_step + k * step for each of its k.
+/// What to fetch into the cache while a product runs, usually the next panels' weights: tile i of
+/// the first `tiles` fetches data + i / fold * tile_step + i % fold * fold_step + k * step for each
+/// of its k.
 struct Prefetch {
     const std::byte* data = nullptr;
-    int64_t step = 0, tile_step = 0, tiles = 0;
+    int64_t tiles = 0, step = 0, tile_step = 0, fold = 1, fold_step = 0;
 
     void apply(int64_t tile, GemmTile& t) const noexcept {
-        const bool useful = tile < tiles;
-        t.prefetch = useful ? data + tile * tile_step : reinterpret_cast<const std::byte*>(t.b);
-        t.prefetch_step = useful ? step : 0;
+        if (tile < tiles) {
+            t.prefetch = data + tile / fold * tile_step + tile % fold * fold_step;
+            t.prefetch_step = step;
+        } else {
+            t.prefetch = reinterpret_cast<const std::byte*>(t.b);
+            t.prefetch_step = 0;
+        }
     }
 };
 
-/// Rows [first, first + count) of w, spread over a product of `rows` rows and k elements.
-Prefetch prefetch_rows(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
-                       int64_t count, int64_t rows, int64_t k) noexcept;
-/// Columns [first, first + count) of w, over a product of `rows` rows.
-Prefetch prefetch_cols(const GemmKernels& kernels, const WeightMatrix& w, int64_t first,
-                       int64_t count, int64_t rows, int64_t k) noexcept;
+/// Panels of B in memory: element (k, j) of panel p at data[p * stride + k * ldb + j].
+struct Panels {
+    const float* data = nullptr;
+    int64_t ldb = 0;
+    int64_t stride = 0;
+};
 
-/// One B panel against many rows of A.
-struct GemmBlock {
-    const float* const* a = nullptr;  ///< [rows]; or, by_cols, [k]
+/// C [rows, cols] (=|+=) A B, a row of tiles after the other.
+struct GemmRows {
+    const float* const* a = nullptr;  ///< [rows]
     int64_t a_offset = 0;
     int64_t rows = 0;
     int64_t k = 0;
-    PanelRef b;
-    int cols = 0;  ///< of the panel's nr, how many C has
+    Panels b;
+    int64_t cols = 0;
     float* c = nullptr;
     int64_t ldc = 0;
     bool accumulate = false;
-    bool stream = false;  ///< as in GemmTile, without its conditions
     Prefetch prefetch;
 };
 
-/// C [rows, cols] (=|+=) A B. Rows are cut into tiles of equal height.
-void gemm_by_rows(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept;
-void gemm_by_cols(const GemmKernels& kernels, Compute compute, const GemmBlock& block) noexcept;
+void gemm_rows(const GemmKernels& kernels, Compute compute, const GemmRows& product) noexcept;
 
-/// C [height, last - first] (=|+=) A^T B, the sum over `count` rows: a weight gradient.
-struct OuterProduct {
-    /// Rows of A: [count] in Compute::f32, otherwise the [elements(count)] rows that pack_gathered
-    /// makes of them.
-    const float* const* a = nullptr;
-    int64_t height = 0;
-    const float* const* b = nullptr;  ///< [count] f32 rows in either case
+/// One or two weight gradients with the same right side: c[i] rows [m_first, m_last), columns
+/// [first, last) (=|+=) a[i]^T b, sums over `count` rows, all operands f32.
+struct GemmOuter {
+    const float* const* a[2] = {};    ///< [count] each; the second may be null
+    const float* const* b = nullptr;  ///< [count]
     int64_t count = 0;
-    int64_t first = 0, last = 0;  ///< columns of B and C; first is a multiple of nr
-    MatrixView<float> c;
+    int64_t m_first = 0, m_last = 0;
+    int64_t first = 0, last = 0;
+    MatrixView<float> c[2];
     bool accumulate = false;
-    bool stream = false;
+    bool stream = false;  ///< as in GemmTile, without its conditions
 };
 
-/// Floats of scratch that gemm_outer needs: its packed columns of B, half of a 1 MB second-level
+/// Floats of scratch that gemm_outer needs: packed parts of both sides, half of a 1 MB second-level
 /// cache.
 constexpr int64_t kOuterScratch = int64_t{128} << 10;
 
-void gemm_outer(const GemmKernels& kernels, Compute compute, const OuterProduct& product,
+void gemm_outer(const GemmKernels& kernels, Compute compute, const GemmOuter& product,
                 float* scratch) noexcept;
 
-/// Height of the tiles that gemm_by_* cut `rows` rows into; the last may be lower.
-int64_t tile_height(const GemmKernels& kernels, int64_t rows) noexcept;
+/// Height of equal tiles that cut `rows` rows; the last may be lower.
+inline int64_t tile_height(const GemmKernels& kernels, int64_t rows) noexcept {
+    const int64_t tiles = kernels.row_tiles(rows);
+    return tiles == 0 ? 1 : (rows + tiles - 1) / tiles;
+}
 
 }  // namespace muster

@@ -25,13 +25,13 @@ void tile(const GemmTile& t) noexcept {
         a[i] = kByCols ? nullptr : t.a[i] + t.a_offset;
     }
     const float* b = t.b;
-    const int64_t ldb = t.ldb;
+    const float* column = t.a[0];
+    const int64_t ldb = t.ldb, lda = kByCols ? t.a_offset : 0;
     const char* prefetch = reinterpret_cast<const char*>(t.prefetch);
-    for (int64_t k = 0; k < t.k; ++k, b += ldb, prefetch += t.prefetch_step) {
+    for (int64_t k = 0; k < t.k; ++k, b += ldb, column += lda, prefetch += t.prefetch_step) {
         _mm_prefetch(prefetch, _MM_HINT_T0);
         const F b0 = Vec::load(b);
         const F b1 = Vec::load(b + Vec::kLanes);
-        const float* column = kByCols ? t.a[k] + t.a_offset : nullptr;
 #pragma GCC unroll 16
         for (int i = 0; i < kM; ++i) {
             const F x = Vec::broadcast(kByCols ? column + i : a[i] + k);

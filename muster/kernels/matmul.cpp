@@ -6,22 +6,18 @@
 #include "muster/core/buffer.h"
 #include "muster/core/error.h"
 #include "muster/kernels/gemm.h"
+#include "muster/kernels/gemm_pack.h"
 #include "muster/kernels/matmul_stream.h"
 
 namespace muster {
 namespace {
 
-// Rows of C that one task computes with one panel: enough to pay for packing it (which costs about
-// as much as four rows of products), few enough to split a matrix with few panels over workers.
-constexpr int64_t kRowChunk = 512;
+// Elements of B that a task keeps packed: a quarter of a 1 MB second-level cache, beside the rows
+// of A and C that pass through it.
+constexpr int64_t kPanelElements = int64_t{64} << 10;
 
-struct Product {
-    const GemmKernels& kernels;
-    Isa isa;
-    Compute compute;
-    MatrixView<float> c;
-    bool accumulate;
-};
+// Elements of a sum taken at once; the next step adds to C.
+constexpr int64_t kDepth = 1024;
 
 int64_t chunks(int64_t size, int64_t step) noexcept { return (size + step - 1) / step; }
 
@@ -52,18 +48,60 @@ struct RowOperand {
     }
 };
 
-// Runs body(panel's first column, its columns, first row, last row, worker's scratch).
-template <typename Body>
-void for_panels(const Product& p, int64_t scratch_size, Executor& executor, Body body) {
-    const int64_t panels = chunks(p.c.cols, p.kernels.nr);
-    const int64_t row_chunks = chunks(p.c.rows, kRowChunk);
-    const int64_t aligned = chunks(scratch_size, 16) * 16;
-    Buffer<float> scratch(static_cast<size_t>(aligned * executor.workers()));
-    executor.run(static_cast<int>(panels * row_chunks), [&](int task, int worker) {
-        const int64_t first = task % panels * p.kernels.nr;
-        const int64_t row = task / panels * kRowChunk;
-        body(first, static_cast<int>(std::min<int64_t>(p.kernels.nr, p.c.cols - first)), row,
-             std::min(p.c.rows, row + kRowChunk), scratch.data() + worker * aligned);
+// How C is cut into tasks: a row chunk and a column chunk each. Results do not depend on it.
+struct Grid {
+    int64_t rows, cols;  ///< of a chunk
+    int64_t row_chunks, col_chunks;
+
+    // Starts from the largest chunks and halves them until every worker has several tasks: the
+    // columns first, for B is packed again for each row chunk.
+    Grid(MatrixView<float> c, int64_t most_rows, int64_t row_unit, int64_t most_cols,
+         int64_t col_unit, int workers)
+        : rows(most_rows), cols(std::min(most_cols, chunks(c.cols, col_unit) * col_unit)) {
+        const auto tasks = [&] { return chunks(c.rows, rows) * chunks(c.cols, cols); };
+        while (tasks() < 4 * workers && cols > col_unit) {
+            cols = chunks(cols / 2, col_unit) * col_unit;
+        }
+        while (tasks() < 4 * workers && rows > 4 * row_unit) {
+            rows = chunks(rows / 2, row_unit) * row_unit;
+        }
+        row_chunks = chunks(c.rows, rows);
+        col_chunks = chunks(c.cols, cols);
+    }
+    int tasks() const noexcept { return static_cast<int>(row_chunks * col_chunks); }
+};
+
+// c (=|+=) x B, sums of `k` values; pack(range, scratch, panels) brings parts of B.
+template <typename Pack>
+void multiply_rows(const GemmKernels& kernels, Compute compute, MatrixView<const float> x,
+                   MatrixView<float> c, Executor& executor, bool accumulate, Pack pack) {
+    const RowOperand operand(kernels, compute, x, executor);
+    const int64_t depth = kDepth * (kernels.pairs(compute) ? 2 : 1);  // values
+    const int64_t k = kernels.elements(compute, std::min(depth, x.cols));
+    const int64_t nr = kernels.nr;
+    const int64_t panels = std::max<int64_t>(1, kPanelElements / std::max<int64_t>(1, k * nr));
+    const Grid grid(c, 36 * kernels.mr, kernels.mr, panels * nr, nr, executor.workers());
+    const int64_t size = kPackScratch + k * grid.cols;
+    Buffer<float> scratch(static_cast<size_t>(size * executor.workers()));
+    executor.run(grid.tasks(), [&](int task, int worker) {
+        float* mine = scratch.data() + worker * size;
+        const int64_t row = task / grid.col_chunks * grid.rows;
+        const int64_t first = task % grid.col_chunks * grid.cols;
+        GemmRows product;
+        product.a = operand.rows.data() + row;
+        product.rows = std::min(grid.rows, c.rows - row);
+        product.cols = std::min(grid.cols, c.cols - first);
+        product.c = c.row(row) + first;
+        product.ldc = c.stride;
+        for (int64_t start = 0; start == 0 || start < x.cols; start += depth) {
+            const int64_t end = std::min(x.cols, start + depth);
+            const PackRange range{first, first + product.cols, start, end};
+            product.b = pack(range, mine, mine + kPackScratch);
+            product.a_offset = kernels.elements(compute, start);
+            product.k = kernels.elements(compute, end - start);
+            product.accumulate = accumulate || start > 0;
+            gemm_rows(kernels, compute, product);
+        }
     });
 }
 
@@ -98,25 +136,11 @@ void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> 
     MUSTER_ASSERT(x.rows == y.rows && x.cols == w.cols && y.cols == w.rows);
     if (x.rows <= kStreamRows) return stream_matmul(x, w, y, executor, accumulate);
     const Isa isa = current_isa();
-    const Product p{gemm_kernels(isa), isa, compute, y, accumulate};
-    const RowOperand operand(p.kernels, compute, x, executor);
-    const int64_t k = p.kernels.elements(compute, x.cols);
-    const int64_t size = k * p.kernels.nr + kPackScratch;
-    for_panels(p, size, executor,
-               [&](int64_t first, int cols, int64_t row, int64_t end, float* scratch) {
-                   float* panel = scratch + kPackScratch;
-                   pack_rows(p.kernels, compute, isa, w, first, cols, scratch, panel);
-                   GemmBlock block;
-                   block.a = operand.rows.data() + row;
-                   block.rows = end - row;
-                   block.k = k;
-                   block.b = {panel, p.kernels.nr};
-                   block.cols = cols;
-                   block.c = y.row(row) + first;
-                   block.ldc = y.stride;
-                   block.accumulate = accumulate;
-                   gemm_by_rows(p.kernels, compute, block);
-               });
+    const GemmKernels& kernels = gemm_kernels(isa);
+    multiply_rows(kernels, compute, x, y, executor, accumulate,
+                  [&](const PackRange& range, float* scratch, float* panels) {
+                      return pack_rows(kernels, compute, isa, w, range, scratch, panels);
+                  });
 }
 
 void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, MatrixView<float> dx,
@@ -124,22 +148,11 @@ void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, Ma
     MUSTER_ASSERT(dy.rows == dx.rows && dy.cols == w.rows && dx.cols == w.cols);
     MUSTER_ASSERT(w.dtype != DType::q8_0);
     const Isa isa = current_isa();
-    const Product p{gemm_kernels(isa), isa, compute, dx, accumulate};
-    const RowOperand operand(p.kernels, compute, dy, executor);
-    const int64_t k = p.kernels.elements(compute, dy.cols);
-    for_panels(p, k * p.kernels.nr, executor,
-               [&](int64_t first, int cols, int64_t row, int64_t end, float* scratch) {
-                   GemmBlock block;
-                   block.a = operand.rows.data() + row;
-                   block.rows = end - row;
-                   block.k = k;
-                   block.b = pack_cols(p.kernels, compute, isa, w, first, cols, scratch);
-                   block.cols = cols;
-                   block.c = dx.row(row) + first;
-                   block.ldc = dx.stride;
-                   block.accumulate = accumulate;
-                   gemm_by_rows(p.kernels, compute, block);
-               });
+    const GemmKernels& kernels = gemm_kernels(isa);
+    multiply_rows(kernels, compute, dy, dx, executor, accumulate,
+                  [&](const PackRange& range, float*, float* panels) {
+                      return pack_cols(kernels, compute, isa, w, range, panels);
+                  });
 }
 
 void matmul_weight_gradient(MatrixView<const float> dy, MatrixView<const float> x,
@@ -150,42 +163,28 @@ void matmul_weight_gradient(MatrixView<const float> dy, MatrixView<const float> 
         if (!accumulate) clear(dw);
         return;
     }
-    const Isa isa = current_isa();
-    const Product p{gemm_kernels(isa), isa, compute, dw, accumulate};
-    const int64_t k = p.kernels.elements(compute, dy.rows);
-    Buffer<const float*> a_rows(static_cast<size_t>(dy.rows)), x_rows(static_cast<size_t>(x.rows));
+    const GemmKernels& kernels = gemm_kernels(current_isa());
+    Buffer<const float*> rows(static_cast<size_t>(2 * dy.rows));
+    const float** x_rows = rows.data() + dy.rows;
     for (int64_t i = 0; i < dy.rows; ++i) {
-        a_rows[static_cast<size_t>(i)] = dy.row(i);
-        x_rows[static_cast<size_t>(i)] = x.row(i);
+        rows[static_cast<size_t>(i)] = dy.row(i);
+        x_rows[i] = x.row(i);
     }
-    Buffer<float> a_copy;
-    if (compute == Compute::bf16) {
-        const int64_t values = p.kernels.bf16_values;
-        a_copy.reserve(static_cast<size_t>(k * dy.cols));
-        executor.run(static_cast<int>(k), [&](int i, int) {
-            const int64_t count = std::min<int64_t>(values, dy.rows - i * values);
-            pack_gathered(p.kernels, compute, a_rows.data() + i * values, count, 0, dy.cols,
-                          a_copy.data() + i * dy.cols, dy.cols);
-        });
-        for (int64_t i = 0; i < k; ++i) {
-            a_rows[static_cast<size_t>(i)] = a_copy.data() + i * dy.cols;
-        }
-    }
-    // Tasks of several panels, which share what they read of A.
-    constexpr int64_t kPanels = 4;
-    const int64_t step = kPanels * p.kernels.nr;
+    // Both sides are packed again for each task: 256 columns of either cost about a tenth.
+    const Grid grid(dw, 18 * kernels.mr, kernels.mr, 256, kernels.nr, executor.workers());
     Buffer<float> scratch(static_cast<size_t>(kOuterScratch * executor.workers()));
-    executor.run(static_cast<int>(chunks(dw.cols, step)), [&](int task, int worker) {
-        OuterProduct product;
-        product.a = a_rows.data();
-        product.height = dw.rows;
-        product.b = x_rows.data();
+    executor.run(grid.tasks(), [&](int task, int worker) {
+        GemmOuter product;
+        product.a[0] = rows.data();
+        product.b = x_rows;
         product.count = x.rows;
-        product.first = task * step;
-        product.last = std::min(dw.cols, product.first + step);
-        product.c = dw;
+        product.m_first = task / grid.col_chunks * grid.rows;
+        product.m_last = std::min(dw.rows, product.m_first + grid.rows);
+        product.first = task % grid.col_chunks * grid.cols;
+        product.last = std::min(dw.cols, product.first + grid.cols);
+        product.c[0] = dw;
         product.accumulate = accumulate;
-        gemm_outer(p.kernels, compute, product, scratch.data() + worker * kOuterScratch);
+        gemm_outer(kernels, compute, product, scratch.data() + worker * kOuterScratch);
     });
 }
 

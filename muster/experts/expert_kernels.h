@@ -28,15 +28,26 @@ struct HiddenGradientRow {
     int64_t n = 0;
 };
 
-/// One instruction set's activations, indexed by Activation. Accuracy of the fast ones: relative
-/// error of a few f32 roundings for act (see activation_impl.h), and for its derivative an error of
-/// a few roundings of 1.
-struct ActivationKernels {
+/// y [n] (=|+=) sum over i of weights[i] * rows[i], in the order of i.
+struct WeightedSum {
+    const float* const* rows = nullptr;  ///< [count]
+    const float* weights = nullptr;      ///< [count]; null: all are 1
+    int count = 0;
+    float* y = nullptr;
+    int64_t n = 0;
+    bool accumulate = false;
+};
+
+/// One instruction set's kernels; activations are indexed by Activation. Accuracy of the fast ones:
+/// relative error of a few f32 roundings for act (see expert_kernels_impl.h), and for its
+/// derivative an error of a few roundings of 1.
+struct ExpertKernels {
     void (*forward[3])(const HiddenRow& row) noexcept;
     /// Returns the sum of hidden * dhidden, hidden unweighted.
     float (*backward[3])(const HiddenGradientRow& row) noexcept;
+    void (*weighted_sum)(const WeightedSum& sum) noexcept;
 };
 
-const ActivationKernels& activation_kernels(Isa isa) noexcept;
+const ExpertKernels& expert_kernels(Isa isa) noexcept;
 
 }  // namespace muster

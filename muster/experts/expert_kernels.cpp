@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "muster/experts/activation_kernels.h"
+#include "muster/experts/expert_kernels.h"
 
 #include <cmath>
 
 namespace muster {
 
-const ActivationKernels& activation_kernels_avx2() noexcept;
-const ActivationKernels& activation_kernels_avx512() noexcept;
+const ExpertKernels& expert_kernels_avx2() noexcept;
+const ExpertKernels& expert_kernels_avx512() noexcept;
 
 namespace {
 
@@ -56,16 +56,27 @@ float backward(const HiddenGradientRow& row) noexcept {
     return static_cast<float>(sum);
 }
 
-constexpr ActivationKernels kReference{
+void weighted_sum(const WeightedSum& s) noexcept {
+    for (int64_t j = 0; j < s.n; ++j) {
+        float sum = s.accumulate ? s.y[j] : 0.0f;
+        for (int i = 0; i < s.count; ++i) {
+            sum += (s.weights != nullptr ? s.weights[i] : 1.0f) * s.rows[i][j];
+        }
+        s.y[j] = sum;
+    }
+}
+
+constexpr ExpertKernels kReference{
     {forward<Activation::relu>, forward<Activation::gelu>, forward<Activation::silu>},
-    {backward<Activation::relu>, backward<Activation::gelu>, backward<Activation::silu>}};
+    {backward<Activation::relu>, backward<Activation::gelu>, backward<Activation::silu>},
+    weighted_sum};
 
 }  // namespace
 
-const ActivationKernels& activation_kernels(Isa isa) noexcept {
+const ExpertKernels& expert_kernels(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa == Isa::avx512) return activation_kernels_avx512();
-    if (isa == Isa::avx2) return activation_kernels_avx2();
+    if (isa == Isa::avx512) return expert_kernels_avx512();
+    if (isa == Isa::avx2) return expert_kernels_avx2();
 #endif
     (void)isa;
     return kReference;

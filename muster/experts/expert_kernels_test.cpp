@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "muster/experts/activation_kernels.h"
+#include "muster/experts/expert_kernels.h"
 
 #include <gtest/gtest.h>
 
@@ -36,13 +36,13 @@ double tolerance(Activation a, double x, double value) {
     return (8 + 2 * exponent) * kUnit * std::fabs(value) + 1e-36;
 }
 
-TEST(ActivationKernels, ValuesMatchDoubles) {
+TEST(ExpertKernels, ValuesMatchDoubles) {
     const std::vector<float> x = inputs();
     const auto n = static_cast<int64_t>(x.size());
     std::vector<float> h(x.size()), up(x.size(), 3.0f);
     for (Isa isa : available_isas()) {
         for (Activation a : kAll) {
-            const auto forward = activation_kernels(isa).forward[static_cast<size_t>(a)];
+            const auto forward = expert_kernels(isa).forward[static_cast<size_t>(a)];
             forward({nullptr, x.data(), h.data(), n});
             for (size_t i = 0; i < x.size(); ++i) {
                 const double exact = activate(a, static_cast<double>(x[i]));
@@ -61,7 +61,7 @@ TEST(ActivationKernels, ValuesMatchDoubles) {
 
 // Slopes add numbers of size up to 1.2, each off by some roundings of its own (and of the exponent,
 // as above, but a e^-a stays below 0.4, x a e^-a below 0.8).
-TEST(ActivationKernels, GradientsMatchDoubles) {
+TEST(ExpertKernels, GradientsMatchDoubles) {
     const std::vector<float> x = inputs();
     const auto n = static_cast<int64_t>(x.size());
     const float weight = 0.75f;
@@ -73,7 +73,7 @@ TEST(ActivationKernels, GradientsMatchDoubles) {
     }
     for (Isa isa : available_isas()) {
         for (Activation a : kAll) {
-            const auto backward = activation_kernels(isa).backward[static_cast<size_t>(a)];
+            const auto backward = expert_kernels(isa).backward[static_cast<size_t>(a)];
             for (bool gated : {true, false}) {
                 HiddenGradientRow row;
                 row.gate = gated ? x.data() : nullptr;
@@ -108,11 +108,11 @@ TEST(ActivationKernels, GradientsMatchDoubles) {
     }
 }
 
-TEST(ActivationKernels, PartsOfVectorsTouchNothingElse) {
+TEST(ExpertKernels, PartsOfVectorsTouchNothingElse) {
     for (Isa isa : available_isas()) {
         for (int64_t n = 1; n <= 33; ++n) {
             std::vector<float> x(40, 1.0f), h(40, -5.0f);
-            activation_kernels(isa).forward[2]({x.data(), x.data(), h.data(), n});
+            expert_kernels(isa).forward[2]({x.data(), x.data(), h.data(), n});
             for (int64_t i = 0; i < 40; ++i) {
                 EXPECT_EQ(h[static_cast<size_t>(i)] != -5.0f, i < n) << isa_name(isa) << " " << n;
             }
@@ -120,14 +120,14 @@ TEST(ActivationKernels, PartsOfVectorsTouchNothingElse) {
     }
 }
 
-TEST(ActivationKernels, ExtremesAndNan) {
+TEST(ExpertKernels, ExtremesAndNan) {
     const float big = std::numeric_limits<float>::max();
     const float nan = std::numeric_limits<float>::quiet_NaN();
     for (Isa isa : available_isas()) {
         for (Activation a : kAll) {
             const float x[4] = {1e4f, -1e4f, big, nan};
             float h[4];
-            activation_kernels(isa).forward[static_cast<size_t>(a)]({nullptr, x, h, 4});
+            expert_kernels(isa).forward[static_cast<size_t>(a)]({nullptr, x, h, 4});
             EXPECT_EQ(h[0], 1e4f) << isa_name(isa) << " " << activation_name(a);
             EXPECT_NEAR(h[1], 0, 1e-30) << isa_name(isa) << " " << activation_name(a);
             EXPECT_EQ(h[2], big) << isa_name(isa) << " " << activation_name(a);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The activations written once over Vec; included only by activation_kernels_<isa>.cpp after its
+// The kernels written once over Vec; included only by expert_kernels_<isa>.cpp after its
 // vec_<isa>.h. Everything has internal linkage.
 #pragma once
 
-#include "muster/experts/activation_kernels.h"
+#include "muster/experts/expert_kernels.h"
 
 namespace muster {
 namespace {
@@ -135,8 +135,22 @@ float backward(const HiddenGradientRow& row) noexcept {
     return row.gate != nullptr ? backward_row<Act, true>(row) : backward_row<Act, false>(row);
 }
 
-constexpr ActivationKernels kKernels{{forward<Relu>, forward<Gelu>, forward<Silu>},
-                                     {backward<Relu>, backward<Gelu>, backward<Silu>}};
+void weighted_sum(const WeightedSum& s) noexcept {
+    for (int64_t j = 0; j < s.n; j += Vec::kLanes) {
+        const int64_t n = s.n - j;
+        F sum = s.accumulate ? Vec::load_part(s.y + j, n) : Vec::zero();
+        for (int i = 0; i < s.count; ++i) {
+            const F row = Vec::load_part(s.rows[i] + j, n);
+            sum = s.weights != nullptr ? Vec::fma(Vec::set1(s.weights[i]), row, sum)
+                                       : Vec::add(row, sum);
+        }
+        Vec::store_part(s.y + j, sum, n);
+    }
+}
+
+constexpr ExpertKernels kKernels{{forward<Relu>, forward<Gelu>, forward<Silu>},
+                                 {backward<Relu>, backward<Gelu>, backward<Silu>},
+                                 weighted_sum};
 
 }  // namespace
 }  // namespace muster

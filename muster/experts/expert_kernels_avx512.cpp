@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // clang-format off: the vectors come first
 #include "muster/cpu/vec_avx512.h"
-#include "muster/experts/activation_impl.h"
+#include "muster/experts/expert_kernels_impl.h"
 // clang-format on
 
 namespace muster {
 
-const ActivationKernels& activation_kernels_avx512() noexcept { return kKernels; }
+const ExpertKernels& expert_kernels_avx512() noexcept { return kKernels; }
 
 }  // namespace muster
