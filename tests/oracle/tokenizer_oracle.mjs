@@ -2,7 +2,7 @@
 // Do llama.cpp and Hugging Face's tokenizers give the ids that Muster gives? Exits 1 on any
 // difference, 2 when it cannot compare.
 //
-//     npm ci --ignore-scripts --omit=optional
+//     npm install --no-save --ignore-scripts --omit=optional
 //     node tokenizer_oracle.mjs MODEL.gguf TOKENIZER.json [--muster PROGRAM] [--texts FOLDER]
 //
 // The texts are those of tokenizer_texts.mjs and every file of FOLDER. Muster's ids come from
