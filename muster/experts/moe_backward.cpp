@@ -239,6 +239,7 @@ class Backward {
             const int64_t m = std::min<int64_t>(height, t.row_last - r);
             const GemmTileFn run = c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1];
             tile.a = ws_.operand_rows.data() + r;
+            prefetch_operand(ws_, r + m, std::min<int64_t>(t.row_last, r + m + height), tile.k);
             tile.b = panels.data;
             for (int64_t f = t.first; f < t.last; f += nr, tile.b += panels.stride, ++index) {
                 const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
@@ -251,8 +252,9 @@ class Backward {
     }
 
     // The tile's pre-activations come from far away, in pieces too short for the hardware to
-    // guess; they arrive while its product runs.
-    void prefetch_saved(int64_t first, int64_t m, int64_t f) const noexcept {
+    // guess; they arrive while its product runs. (A function of nothing but prefetches counts as
+    // pure for g++, and calls of it are dropped, unless it is inlined.)
+    [[gnu::always_inline]] void prefetch_saved(int64_t first, int64_t m, int64_t f) const noexcept {
         for (int64_t i = 0; i < m; ++i) {
             const int64_t at = saved_.row_offsets[static_cast<size_t>(first + i)] + f;
             for (int64_t line = 0; line < c_.gemm.nr; line += 16) {

@@ -235,6 +235,7 @@ class Forward {
             const int64_t m = std::min<int64_t>(height, t.row_last - r);
             const GemmTileFn run = c_.gemm.by_rows[static_cast<int>(c_.compute)][m - 1];
             tile.a = ws_.operand_rows.data() + r;
+            prefetch_operand(ws_, r + m, std::min<int64_t>(t.row_last, r + m + height), tile.k);
             for (int64_t f = t.first; f < t.last; f += nr, ++index) {
                 const int cols = static_cast<int>(std::min<int64_t>(nr, t.last - f));
                 for (int i = 0; i < c_.matrices(); ++i) {

@@ -153,6 +153,13 @@ void combine_rows(const MoeContext& c, const ExpertKernels& kernels, const Route
     sum.n = c.bank.d_model;
     sum.accumulate = accumulate;
     const int end = routes.offsets[static_cast<size_t>(token) + 1];
+    if (token + 2 <= routes.tokens()) {  // the next token's rows: they may lie anywhere
+        for (int b = end; b < routes.offsets[static_cast<size_t>(token) + 2]; ++b) {
+            const int64_t row = c.plan.row_of[static_cast<size_t>(b)];
+            const float* values = c.workspace.rows.data() + row * c.bank.d_model;
+            for (int64_t j = 0; j < c.bank.d_model; j += 16) __builtin_prefetch(values + j);
+        }
+    }
     int a = routes.offsets[static_cast<size_t>(token)];
     do {
         sum.count = std::min(kStep, end - a);

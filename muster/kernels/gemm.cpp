@@ -47,6 +47,12 @@ void reference_round(const float* values, int64_t n, float* elements) noexcept {
     for (int64_t i = 0; i < n; ++i) elements[i] = bf16_to_f32(f32_to_bf16(values[i]));
 }
 
+void reference_copy(const float* values, int64_t n, float* elements, int64_t stride) noexcept {
+    for (int64_t i = 0; i < n; ++i) {
+        elements[i / kReferenceCols * stride + i % kReferenceCols] = values[i];
+    }
+}
+
 template <int kRows = 1>
 void fill_reference(GemmKernels& kernels) noexcept {
     for (int compute = 0; compute < 2; ++compute) {
@@ -67,6 +73,7 @@ const GemmKernels& reference_kernels() noexcept {
         k.transpose = reference_transpose;
         k.round_row = reference_round;
         k.pair_rows = nullptr;
+        k.copy_row = reference_copy;
         return k;
     }();
     return kernels;
@@ -156,7 +163,8 @@ struct OuterStep {
         const int64_t nr = kernels.nr, height = tile_height(kernels, m_last - m_first);
         const int64_t ld = m_last - m_first;
         const MatrixView<float>& c = p.c[matrix];
-        pack_gathered(kernels, compute, p.a[matrix] + row, count, m_first, ld, a_packed, ld);
+        pack_gathered(kernels, compute, p.a[matrix] + row, count, {m_first, m_last}, a_packed, ld,
+                      kernels.nr);
         TileRunner runner{kernels, kernels.by_cols[static_cast<int>(compute)], {}};
         GemmTile& t = runner.t;
         t.a_offset = ld;
@@ -192,10 +200,7 @@ void gemm_outer(const GemmKernels& kernels, Compute compute, const GemmOuter& p,
         const int64_t rows = kOuterHalf / (k * kernels.mr) * kernels.mr;
         for (int64_t j = p.first; j < p.last; j += cols) {
             const int64_t last = std::min(p.last, j + cols);
-            for (int64_t panel = j; panel < last; panel += nr) {
-                pack_gathered(kernels, compute, p.b + r, count, panel, std::min(nr, last - panel),
-                              step.b_packed + (panel - j) * k, nr);
-            }
+            pack_gathered(kernels, compute, p.b + r, count, {j, last}, step.b_packed, nr, k * nr);
             for (int64_t m = p.m_first; m < p.m_last; m += rows) {
                 const int64_t m_last = std::min(p.m_last, m + rows);
                 step.block(0, m, m_last, j, last);

@@ -51,8 +51,12 @@ struct GemmKernels {
     /// n values -> elements(n) elements in Compute::bf16, neighbours along the row.
     void (*round_row)(const float* values, int64_t n, float* elements) noexcept;
     /// Two rows of n values -> n elements in Compute::bf16, when bf16_values == 2: element j holds
-    /// (first[j], second[j]); a null second counts as zeros.
-    void (*pair_rows)(const float* first, const float* second, int64_t n, float* elements) noexcept;
+    /// (first[j], second[j]); a null second counts as zeros. Each nr elements lie `stride` from the
+    /// nr before (stride == nr: one row).
+    void (*pair_rows)(const float* first, const float* second, int64_t n, float* elements,
+                      int64_t stride) noexcept;
+    /// The same for one row of f32.
+    void (*copy_row)(const float* values, int64_t n, float* elements, int64_t stride) noexcept;
     void (*fence)() noexcept;
 
     int64_t elements(Compute compute, int64_t values) const noexcept {

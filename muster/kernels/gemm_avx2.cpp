@@ -33,6 +33,7 @@ GemmKernels make() noexcept {
     k.transpose = transpose_rows;
     k.round_row = round_row;
     k.pair_rows = nullptr;
+    k.copy_row = copy_row;
     return k;
 }
 

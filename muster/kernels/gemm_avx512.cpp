@@ -22,7 +22,8 @@ void round_row(const float* values, int64_t n, float* elements) noexcept {
     }
 }
 
-void pair_rows(const float* first, const float* second, int64_t n, float* elements) noexcept {
+void pair_rows(const float* first, const float* second, int64_t n, float* elements,
+               int64_t stride) noexcept {
     // cvtne2ps leaves `first` in the low sixteen halves; interleave them with the high sixteen.
     alignas(64) static constexpr uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                         21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
@@ -33,7 +34,8 @@ void pair_rows(const float* first, const float* second, int64_t n, float* elemen
         const __m512 high = second != nullptr ? Vec::load_part(second + i, n - i) : Vec::zero();
         const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
         const __m512i pairs = _mm512_permutexvar_epi16(order, halves);
-        Vec::store_part(elements + i, _mm512_castsi512_ps(pairs), n - i);
+        Vec::store_part(elements, _mm512_castsi512_ps(pairs), n - i);
+        elements += i % kNr == 0 ? 16 : stride - 16;
     }
 }
 
@@ -48,6 +50,7 @@ GemmKernels make() noexcept {
     k.transpose = transpose_rows;
     k.round_row = round_row;
     k.pair_rows = pair_rows;
+    k.copy_row = copy_row;
     return k;
 }
 

@@ -70,6 +70,16 @@ constexpr void fill_tiles(GemmKernels& kernels, Compute compute) {
 
 void fence() noexcept { _mm_sfence(); }
 
+void copy_row(const float* values, int64_t n, float* elements, int64_t stride) noexcept {
+    for (int64_t i = 0; i < n; i += kNr, elements += stride) {
+        Vec::store_part(elements, Vec::load_part(values + i, n - i), n - i);
+        if (n - i <= Vec::kLanes) return;
+        const int64_t rest = n - i - Vec::kLanes;
+        const Vec::F high = Vec::load_part(values + i + Vec::kLanes, rest);
+        Vec::store_part(elements + Vec::kLanes, high, rest);
+    }
+}
+
 void transpose_rows(const float* const* rows, int count, int64_t k, float* panel) noexcept {
     constexpr int kL = Vec::kLanes;
     int64_t k0 = 0;

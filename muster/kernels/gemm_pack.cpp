@@ -67,38 +67,56 @@ struct RowPacker {
     }
 };
 
-// Rows k (and k + 1 in pairs) of one panel of pack_cols.
-struct ColPacker {
+// Where one row of elements goes: nr at a time, `stride` apart.
+struct RowWriter {
     const GemmKernels& kernels;
     Compute compute;
+    int64_t stride;
+
+    // n elements of row a, in pairs with row b (null: none).
+    void write(const float* a, const float* b, int64_t n, float* out) const noexcept {
+        const int64_t nr = kernels.nr;
+        if (kernels.pairs(compute)) {
+            kernels.pair_rows(a, b, n, out, stride);
+        } else if (compute == Compute::f32) {
+            kernels.copy_row(a, n, out, stride);
+        } else {
+            for (int64_t j = 0; j < n; j += nr, out += stride) {
+                kernels.round_row(a + j, std::min(nr, n - j), out);
+            }
+        }
+    }
+    // The same, with zeros up to a whole panel.
+    void write_panels(const float* a, const float* b, int64_t n, float* out) const noexcept {
+        write(a, b, n, out);
+        const int64_t nr = kernels.nr, rest = n % nr;
+        if (rest != 0) std::fill_n(out + n / nr * stride + rest, nr - rest, 0.0f);
+    }
+};
+
+// Columns of a weight matrix, row by row. At most kPackChunk columns at a time pass through
+// buffers where the weights are not f32.
+struct ColPacker {
+    const RowWriter& writer;
     const WeightMatrix& w;
     DecodeFn decode;
 
-    // Values [first, first + count) of row k as f32, zeros up to nr: in place where w holds them.
-    const float* values(int64_t k, int64_t first, int64_t count, float* buffer) const noexcept {
+    const float* values(int64_t k, int64_t first, int64_t n, float* buffer) const noexcept {
         const std::byte* stored = w.row(k) + dtype_bytes(w.dtype, first);
-        if (w.dtype == DType::f32 && count == kernels.nr) {
-            return reinterpret_cast<const float*>(stored);
-        }
-        decode(stored, buffer, count);
+        if (w.dtype == DType::f32) return reinterpret_cast<const float*>(stored);
+        decode(stored, buffer, n);
         return buffer;
     }
 
-    void panel(int64_t first, int64_t count, int64_t k_first, int64_t k_last,
-               float* out) const noexcept {
-        alignas(64) float low[kMaxTileCols] = {}, high[kMaxTileCols] = {};
-        const bool pairs = kernels.pairs(compute);
-        const int64_t nr = kernels.nr;
-        for (int64_t k = k_first; k < k_last; k += pairs ? 2 : 1, out += nr) {
-            const float* a = values(k, first, count, low);
-            if (pairs) {
-                const float* b = k + 1 < k_last ? values(k + 1, first, count, high) : nullptr;
-                kernels.pair_rows(a, b, nr, out);
-            } else if (compute == Compute::bf16) {
-                kernels.round_row(a, nr, out);
-            } else {
-                std::memcpy(out, a, static_cast<size_t>(nr) * sizeof(float));
-            }
+    void columns(int64_t first, int64_t n, int64_t k_first, int64_t k_last,
+                 float* out) const noexcept {
+        alignas(64) float low[kPackChunk], high[kPackChunk];
+        const int step = writer.kernels.pairs(writer.compute) ? 2 : 1;
+        for (int64_t k = k_first; k < k_last; k += step, out += writer.kernels.nr) {
+            const bool pair = step == 2 && k + 1 < k_last;
+            const float* a = values(k, first, n, low);
+            const float* b = pair ? values(k + 1, first, n, high) : nullptr;
+            writer.write_panels(a, b, n, out);
         }
     }
 };
@@ -125,27 +143,35 @@ Panels pack_cols(const GemmKernels& kernels, Compute compute, Isa isa, const Wei
         return {reinterpret_cast<const float*>(w.row(range.k_first)) + range.first, w.cols, nr};
     }
     const int64_t stride = kernels.elements(compute, k) * nr;
-    const ColPacker packer{kernels, compute, w, decoder(w.dtype, isa)};
-    float* out = panels;
-    for (int64_t j = range.first; j < range.last; j += nr, out += stride) {
-        packer.panel(j, std::min(nr, range.last - j), range.k_first, range.k_last, out);
+    const RowWriter writer{kernels, compute, stride};
+    const ColPacker packer{writer, w, decoder(w.dtype, isa)};
+    for (int64_t j = range.first; j < range.last; j += kPackChunk) {
+        packer.columns(j, std::min(kPackChunk, range.last - j), range.k_first, range.k_last,
+                       panels + (j - range.first) / nr * stride);
     }
     return {panels, nr, stride};
 }
 
 void pack_gathered(const GemmKernels& kernels, Compute compute, const float* const* rows,
-                   int64_t count, int64_t first, int64_t cols, float* out, int64_t ld) noexcept {
-    const bool pairs = kernels.pairs(compute);
-    for (int64_t k = 0; k < count; k += pairs ? 2 : 1, out += ld) {
-        const float* row = rows[k] + first;
-        if (pairs) {
-            kernels.pair_rows(row, k + 1 < count ? rows[k + 1] + first : nullptr, cols, out);
-        } else if (compute == Compute::bf16) {
-            kernels.round_row(row, cols, out);
-        } else {
-            std::memcpy(out, row, static_cast<size_t>(cols) * sizeof(float));
+                   int64_t count, ColumnRange columns, float* out, int64_t ld,
+                   int64_t stride) noexcept {
+    const RowWriter writer{kernels, compute, stride};
+    const int64_t n = columns.last - columns.first;
+    const int step = kernels.pairs(compute) ? 2 : 1;
+    // Rows lie anywhere: fetch some ahead, further than the short ones take to pass.
+    constexpr int64_t kAhead = 6;
+    for (int64_t k = 0; k < count; k += step, out += ld) {
+        const float* a = rows[k] + columns.first;
+        const float* b = step == 2 && k + 1 < count ? rows[k + 1] + columns.first : nullptr;
+        for (int64_t next = k + kAhead; next < std::min(count, k + kAhead + step); ++next) {
+            const float* row = rows[next] + columns.first;
+            for (int64_t j = 0; j < n; j += 16) __builtin_prefetch(row + j);
         }
-        std::fill(out + cols, out + ld, 0.0f);
+        if (ld == kernels.nr) {
+            writer.write_panels(a, b, n, out);
+        } else {
+            writer.write(a, b, n, out);
+        }
     }
 }
 

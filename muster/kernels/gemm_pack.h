@@ -31,10 +31,16 @@ Panels pack_rows(const GemmKernels& kernels, Compute compute, Isa isa, const Wei
 Panels pack_cols(const GemmKernels& kernels, Compute compute, Isa isa, const WeightMatrix& w,
                  const PackRange& range, float* panels) noexcept;
 
-/// out [elements(count)][ld]: columns [first, first + cols) of `count` rows, neighbours along the
-/// rows' direction; zeros from cols to ld.
+struct ColumnRange {
+    int64_t first = 0, last = 0;
+};
+
+/// Columns of `count` rows, neighbours along the rows' direction: elements(count) rows of elements,
+/// ld from each other. Each nr elements lie `stride` from the nr before: nr for whole rows, or the
+/// size of a panel (ld == nr), whose last columns are then zeroed.
 void pack_gathered(const GemmKernels& kernels, Compute compute, const float* const* rows,
-                   int64_t count, int64_t first, int64_t cols, float* out, int64_t ld) noexcept;
+                   int64_t count, ColumnRange columns, float* out, int64_t ld,
+                   int64_t stride) noexcept;
 
 /// Fetches the weights that pack_rows or pack_cols will read for `range` while `tiles` tiles of k
 /// elements run.
