@@ -125,20 +125,30 @@ const GemmKernels& gemm_kernels(Isa isa) noexcept {
 void gemm_rows(const GemmKernels& kernels, Compute compute, const GemmRows& p) noexcept {
     TileRunner runner{kernels, kernels.by_rows[static_cast<int>(compute)], {}};
     GemmTile& t = runner.t;
-    t.a_offset = p.a_offset;
+    t.a_offset = p.rounded != nullptr ? 0 : p.a_offset;
     t.ldb = p.b.ldb;
     t.ldc = p.ldc;
     t.k = p.k;
     t.accumulate = p.accumulate;
+    const float* rounded[kMaxTileRows];
     const int64_t height = tile_height(kernels, p.rows);
     int64_t tile = 0;
     for (int64_t r = 0; r < p.rows; r += height) {
+        const int64_t m = std::min(height, p.rows - r);
         t.a = p.a + r;
         t.b = p.b.data;
+        if (p.rounded != nullptr) {
+            for (int64_t i = 0; i < m; ++i) {
+                float* row = p.rounded + i * GemmRows::round_stride(p.k);
+                kernels.round_row(p.a[r + i] + p.a_offset, p.values, row);
+                rounded[i] = row;
+            }
+            t.a = rounded;
+        }
         for (int64_t j = 0; j < p.cols; j += kernels.nr, t.b += p.b.stride, ++tile) {
             t.c = p.c + r * p.ldc + j;
             p.prefetch.apply(tile, t);
-            runner.run(std::min(height, p.rows - r), p.cols - j);
+            runner.run(m, p.cols - j);
         }
     }
 }

@@ -99,8 +99,11 @@ struct Panels {
 
 /// C [rows, cols] (=|+=) A B, a row of tiles after the other.
 struct GemmRows {
-    const float* const* a = nullptr;  ///< [rows]
-    int64_t a_offset = 0;
+    const float* const* a = nullptr;  ///< [rows] of elements, or of f32 values where `rounded`
+    int64_t a_offset = 0;             ///< first element or value of each
+    /// Room for round_size() floats, where A has to be rounded to bf16 first. Null: A is elements.
+    float* rounded = nullptr;
+    int64_t values = 0;  ///< of A's rows, where `rounded`
     int64_t rows = 0;
     int64_t k = 0;
     Panels b;
@@ -109,6 +112,12 @@ struct GemmRows {
     int64_t ldc = 0;
     bool accumulate = false;
     Prefetch prefetch;
+
+    /// Rounded rows lie one cache line further apart than they need: k may be a power of two.
+    static constexpr int64_t round_stride(int64_t k) noexcept { return k + 16; }
+    static constexpr int64_t round_size(int64_t k) noexcept {
+        return kMaxTileRows * round_stride(k);
+    }
 };
 
 void gemm_rows(const GemmKernels& kernels, Compute compute, const GemmRows& product) noexcept;

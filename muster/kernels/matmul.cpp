@@ -13,40 +13,12 @@ namespace muster {
 namespace {
 
 // Elements of B that a task keeps packed: a quarter of a 1 MB second-level cache, beside the rows
-// of A and C that pass through it.
+// of A and C that pass through it; 256 columns of sums over kDepth elements (the next step adds to
+// C). Few columns would read (and in bf16 round) A more often, short sums C.
 constexpr int64_t kPanelElements = int64_t{64} << 10;
-
-// Elements of a sum taken at once; the next step adds to C.
-constexpr int64_t kDepth = 1024;
+constexpr int64_t kDepth = 256;
 
 int64_t chunks(int64_t size, int64_t step) noexcept { return (size + step - 1) / step; }
-
-// Pointers to the rows of x, and in bf16 a rounded copy of them that they point to instead.
-struct RowOperand {
-    Buffer<const float*> rows;
-    Buffer<float> copy;
-
-    RowOperand(const GemmKernels& kernels, Compute compute, MatrixView<const float> x,
-               Executor& executor) {
-        rows.reserve(static_cast<size_t>(x.rows));
-        if (compute == Compute::f32) {
-            for (int64_t i = 0; i < x.rows; ++i) rows[static_cast<size_t>(i)] = x.row(i);
-            return;
-        }
-        // One cache line more than the row, so that rows of a power of two do not share a set.
-        const int64_t stride = kernels.elements(compute, x.cols) + 16;
-        copy.reserve(static_cast<size_t>(x.rows * stride));
-        constexpr int64_t kRows = 32;
-        executor.run(static_cast<int>(chunks(x.rows, kRows)), [&](int task, int) {
-            const int64_t end = std::min(x.rows, (task + 1) * kRows);
-            for (int64_t i = task * kRows; i < end; ++i) {
-                float* row = copy.data() + i * stride;
-                kernels.round_row(x.row(i), x.cols, row);
-                rows[static_cast<size_t>(i)] = row;
-            }
-        });
-    }
-};
 
 // How C is cut into tasks: a row chunk and a column chunk each. Results do not depend on it.
 struct Grid {
@@ -75,20 +47,23 @@ struct Grid {
 template <typename Pack>
 void multiply_rows(const GemmKernels& kernels, Compute compute, MatrixView<const float> x,
                    MatrixView<float> c, Executor& executor, bool accumulate, Pack pack) {
-    const RowOperand operand(kernels, compute, x, executor);
     const int64_t depth = kDepth * (kernels.pairs(compute) ? 2 : 1);  // values
     const int64_t k = kernels.elements(compute, std::min(depth, x.cols));
     const int64_t nr = kernels.nr;
     const int64_t panels = std::max<int64_t>(1, kPanelElements / std::max<int64_t>(1, k * nr));
     const Grid grid(c, 36 * kernels.mr, kernels.mr, panels * nr, nr, executor.workers());
-    const int64_t size = kPackScratch + k * grid.cols;
+    Buffer<const float*> rows(static_cast<size_t>(x.rows));
+    for (int64_t i = 0; i < x.rows; ++i) rows[static_cast<size_t>(i)] = x.row(i);
+    const int64_t rounded = compute == Compute::bf16 ? GemmRows::round_size(k) : 0;
+    const int64_t size = kPackScratch + rounded + k * grid.cols;
     Buffer<float> scratch(static_cast<size_t>(size * executor.workers()));
     executor.run(grid.tasks(), [&](int task, int worker) {
         float* mine = scratch.data() + worker * size;
         const int64_t row = task / grid.col_chunks * grid.rows;
         const int64_t first = task % grid.col_chunks * grid.cols;
         GemmRows product;
-        product.a = operand.rows.data() + row;
+        product.a = rows.data() + row;
+        product.rounded = rounded > 0 ? mine + kPackScratch : nullptr;
         product.rows = std::min(grid.rows, c.rows - row);
         product.cols = std::min(grid.cols, c.cols - first);
         product.c = c.row(row) + first;
@@ -96,8 +71,9 @@ void multiply_rows(const GemmKernels& kernels, Compute compute, MatrixView<const
         for (int64_t start = 0; start == 0 || start < x.cols; start += depth) {
             const int64_t end = std::min(x.cols, start + depth);
             const PackRange range{first, first + product.cols, start, end};
-            product.b = pack(range, mine, mine + kPackScratch);
-            product.a_offset = kernels.elements(compute, start);
+            product.b = pack(range, mine, mine + kPackScratch + rounded);
+            product.a_offset = start;
+            product.values = end - start;
             product.k = kernels.elements(compute, end - start);
             product.accumulate = accumulate || start > 0;
             gemm_rows(kernels, compute, product);
