@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "muster/core/buffer.h"
 #include "muster/kernels/gemm.h"
 #include "muster/kernels/softmax.h"
 #include "muster/train/tensors.h"
@@ -48,7 +49,7 @@ class HeadAttention {
         for (int64_t first = 0; first < shape_.length; first += kBlock) {
             const int64_t rows = std::min(kBlock, shape_.length - first), keys = first + rows;
             block_probabilities(q, first, rows);
-            times(probabilities_, rows, keys, v, y, first, false);
+            times(probabilities_, rows, keys, v, y, first);
         }
     }
 
@@ -63,7 +64,7 @@ class HeadAttention {
             transposed_times(probabilities_, rows, keys, dy, first, dv);
             products(dy, first, rows, values_, keys, gradients_);
             score_gradients(first, rows);
-            times(gradients_, rows, keys, k, dq, first, false);
+            times(gradients_, rows, keys, k, dq, first);
             transposed_times(gradients_, rows, keys, q, first, dk);
         }
     }
@@ -88,17 +89,15 @@ class HeadAttention {
                   int64_t keys, std::vector<float>& out) {
         const float* a[kBlock];
         for (int64_t i = 0; i < rows; ++i) a[i] = x.row(first + i);
-        for (int64_t key = 0; key < keys; key += kernels_.nr) {
-            GemmBlock block;
-            block.a = a;
-            block.rows = rows;
-            block.k = shape_.head_dim;
-            block.b = {packed.data() + key * shape_.head_dim, kernels_.nr};
-            block.cols = kernels_.nr;
-            block.c = out.data() + key;
-            block.ldc = padded_;
-            gemm_by_rows(kernels_, Compute::f32, block);
-        }
+        GemmRows product;
+        product.a = a;
+        product.rows = rows;
+        product.k = shape_.head_dim;
+        product.b = {packed.data(), kernels_.nr, kernels_.nr * shape_.head_dim};
+        product.cols = keys;
+        product.c = out.data();
+        product.ldc = padded_;
+        gemm_rows(kernels_, Compute::f32, product);
     }
 
     /// probabilities_ [rows, padded]: softmax over the keys each query may see, zero for the others
@@ -136,47 +135,59 @@ class HeadAttention {
         }
     }
 
-    /// Rows `first`… of out (=|+=) m [rows, keys] * x [keys, head_dim].
+    /// Rows `first`… of out = m [rows, keys] * x [keys, head_dim].
     void times(const std::vector<float>& m, int64_t rows, int64_t keys, HeadRows x, HeadRows out,
-               int64_t first, bool accumulate) {
+               int64_t first) {
         const float* a[kBlock];
         for (int64_t i = 0; i < rows; ++i) a[i] = m.data() + i * padded_;
-        GemmBlock block;
-        block.a = a;
-        block.rows = rows;
-        block.k = keys;
-        block.accumulate = accumulate;
-        over_columns(block, x.row(0), x.stride, out.row(first), out.stride, false);
+        GemmRows product;
+        product.a = a;
+        product.rows = rows;
+        product.k = keys;
+        product.b = {x.row(0), x.stride, kernels_.nr};
+        if (shape_.head_dim % kernels_.nr != 0) product.b = widened(x, keys);
+        product.cols = shape_.head_dim;
+        product.c = out.row(first);
+        product.ldc = out.stride;
+        gemm_rows(kernels_, Compute::f32, product);
+    }
+
+    /// Panels are read in full: rows whose width is no multiple of a panel's are copied, with zeros
+    /// behind them.
+    Panels widened(HeadRows x, int64_t keys) {
+        const int64_t width = kernels_.panels(shape_.head_dim) * kernels_.nr;
+        wide_.resize(static_cast<size_t>(shape_.length * width));
+        for (int64_t t = 0; t < keys; ++t) {
+            std::copy_n(x.row(t), shape_.head_dim, wide_.data() + t * width);
+        }
+        return {wide_.data(), width, kernels_.nr};
     }
 
     /// out [keys, head_dim] += m^T [keys, rows] * rows `first`… of x.
     void transposed_times(const std::vector<float>& m, int64_t rows, int64_t keys, HeadRows x,
                           int64_t first, HeadRows out) {
-        const float* a[kBlock];
-        for (int64_t i = 0; i < rows; ++i) a[i] = m.data() + i * padded_;
-        GemmBlock block;
-        block.a = a;
-        block.rows = keys;
-        block.k = rows;
-        block.accumulate = true;
-        over_columns(block, x.row(first), x.stride, out.row(0), out.stride, true);
-    }
-
-    void over_columns(GemmBlock block, const float* b, int64_t ldb, float* c, int64_t ldc,
-                      bool by_cols) {
-        for (int64_t col = 0; col < shape_.head_dim; col += kernels_.nr) {
-            block.cols = static_cast<int>(std::min<int64_t>(kernels_.nr, shape_.head_dim - col));
-            block.b = {b + col, ldb};
-            block.c = c + col;
-            block.ldc = ldc;
-            (by_cols ? gemm_by_cols : gemm_by_rows)(kernels_, Compute::f32, block);
+        const float *a[kBlock], *b[kBlock];
+        for (int64_t i = 0; i < rows; ++i) {
+            a[i] = m.data() + i * padded_;
+            b[i] = x.row(first + i);
         }
+        GemmOuter product;
+        product.a[0] = a;
+        product.b = b;
+        product.count = rows;
+        product.m_last = keys;
+        product.last = shape_.head_dim;
+        product.c[0] = {out.row(0), keys, shape_.head_dim, out.stride};
+        product.accumulate = true;
+        outer_.reserve(kOuterScratch);
+        gemm_outer(kernels_, Compute::f32, product, outer_.data());
     }
 
     AttentionShape shape_;
     const GemmKernels& kernels_;
     int64_t panels_, padded_;
-    std::vector<float> keys_, values_, probabilities_, gradients_;
+    std::vector<float> keys_, values_, probabilities_, gradients_, wide_;
+    Buffer<float> outer_;
 };
 
 HeadRows head_rows(const at::Tensor& x, const AttentionShape& shape, int64_t sequence,
@@ -189,8 +200,8 @@ HeadRows head_rows(const at::Tensor& x, const AttentionShape& shape, int64_t seq
 template <typename F>
 void for_heads(const AttentionShape& shape, int64_t tokens, F&& f) {
     TorchExecutor executor;
-    std::vector<HeadAttention> workers(static_cast<size_t>(executor.workers()),
-                                       HeadAttention(shape));
+    std::vector<HeadAttention> workers;
+    for (int i = 0; i < executor.workers(); ++i) workers.emplace_back(shape);
     const auto tasks = static_cast<int>(tokens / shape.length * shape.kv_heads);
     executor.run(tasks, [&](int task, int worker) {
         f(workers[static_cast<size_t>(worker)], task / shape.kv_heads, task % shape.kv_heads);
