@@ -50,21 +50,9 @@ Rgb from_oklab(const Lab& c) {
             from_linear(-0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s)};
 }
 
-int step_of(double t) {
-    return std::min(kAnsiSteps - 1, static_cast<int>(std::clamp(t, 0.0, 1.0) * kAnsiSteps));
-}
-
-/// The nearest palette entry of each step, in OKLab; entries 0 to 15 belong to the user's theme.
-int nearest_ansi256(const Lab& wanted) {
-    int best = 16;
-    double best_distance = 1e9;
-    for (int i = 16; i < 256; ++i) {
-        const Lab c = to_oklab(ansi256_rgb(i));
-        const double distance = std::hypot(c.l - wanted.l, c.a - wanted.a, c.b - wanted.b);
-        if (distance < best_distance) best = i, best_distance = distance;
-    }
-    return best;
-}
+// The entries nearest in OKLab to seven even steps of ramp_color. Entries 0 to 15 belong to the
+// user's theme and are not used.
+constexpr std::array<int, kAnsiSteps> kAnsiRamp{18, 24, 31, 36, 42, 149, 227};
 
 /// What a policy's own text says it takes per token; 0 when it leaves that to the scores.
 double stated_experts(const RoutingPolicy& policy) {
@@ -101,8 +89,8 @@ Rgb ramp_color(double t) {
     t = std::clamp(t, 0.0, 1.0);
     // Hue falls from blue (265 degrees) to yellow (105); the chroma stays where sRGB has room.
     const double hue = (265 - 160 * t) * std::numbers::pi / 180;
-    const double chroma = 0.11 + 0.04 * t;
-    return from_oklab({0.32 + 0.60 * t, chroma * std::cos(hue), chroma * std::sin(hue)});
+    const double chroma = 0.14 + 0.02 * t;
+    return from_oklab({0.34 + 0.59 * t, chroma * std::cos(hue), chroma * std::sin(hue)});
 }
 
 Rgb ansi256_rgb(int index) {
@@ -116,7 +104,8 @@ Rgb ansi256_rgb(int index) {
 }
 
 int ramp_ansi256(double t) {
-    return nearest_ansi256(to_oklab(ramp_color(step_of(t) / double{kAnsiSteps - 1})));
+    const auto step = static_cast<int>(std::clamp(t, 0.0, 1.0) * kAnsiSteps);
+    return kAnsiRamp[std::min(step, kAnsiSteps - 1)];
 }
 
 double ExpertScale::position(double experts) const noexcept {
@@ -129,7 +118,9 @@ ExpertScale expert_scale(const ModelConfig& config, const RoutingPolicy& policy)
     const bool default_policy = policy.selection == Selection::model;
     double usual = stated_experts(default_policy ? config.policy : policy);
     if (usual <= 0) usual = usual_experts(config);
-    return {1, std::clamp(std::ceil(2 * usual), 2.0, std::max(2.0, double(most)))};
+    // Means over layers stay near the usual number; halves keep the legend readable.
+    const double high = std::ceil(2 * 1.75 * usual) / 2;
+    return {1, std::clamp(high, 2.0, std::max(2.0, double(most)))};
 }
 
 std::string paint(std::string_view text, double t, ColorDepth depth) {

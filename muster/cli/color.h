@@ -23,10 +23,12 @@ double lightness(Rgb color);
 /// the order survives colour blindness and grey printing.
 Rgb ramp_color(double t);
 
-/// The colour of the 256-colour palette (16 to 255) that stands for ramp_color(t). A palette of
-/// kAnsiSteps entries whose lightness rises strictly.
-inline constexpr int kAnsiSteps = 8;
+/// What stands for ramp_color(t) in the palette of 256 colours: one of kAnsiSteps entries, whose
+/// lightness rises strictly.
+inline constexpr int kAnsiSteps = 7;
 int ramp_ansi256(double t);
+
+/// The colour of entry 16 to 255 of the palette of 256.
 Rgb ansi256_rgb(int index);
 
 /// From how many experts per token to how many the ramp reaches. Beyond the ends it saturates.
@@ -36,8 +38,8 @@ struct ExpertScale {
     double position(double experts) const noexcept;  ///< in [0, 1]
 };
 
-/// 1 to twice what the policy (or, where it does not say, the model) usually takes, at most all
-/// experts.
+/// From 1 to 1.75 times what the policy (or, where it does not say, the model) usually takes, rounded
+/// up to halves, at least 2, at most all experts.
 ExpertScale expert_scale(const ModelConfig& config, const RoutingPolicy& policy);
 
 /// `text` on a background of its place on the ramp, black or white by the better contrast. Line

@@ -86,7 +86,7 @@ void write_text(Demo& demo, Session& session, const std::string& prompt, const E
     demo.document["texts"].push_back({{"prompt", prompt},
                                       {"text", result.text},
                                       {"experts", experts},
-                                      {"mean_experts", result.mean_experts},
+                                      {"experts_per_token", result.mean_experts},
                                       {"seconds", result.seconds}});
 }
 

@@ -10,6 +10,7 @@
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
+#include "muster/core/error.h"
 #include "muster/core/thread_team.h"
 
 namespace muster::cli {
@@ -20,6 +21,9 @@ using Align = Table::Align;
 constexpr int kLayersPerRow = 12;  // so that the table stays below 100 columns
 
 EvaluateOptions evaluate_options(const EvalOptions& options) {
+    if (!(options.confidence > 0 && options.confidence < 1))
+        throw Error("confidence",
+                    fmt::format("{}, expected a share between 0 and 1", options.confidence));
     EvaluateOptions evaluate;
     evaluate.policies = parse_policies(options.routing);
     evaluate.window = options.window;

@@ -11,25 +11,36 @@
 
 namespace muster::cli {
 
-std::filesystem::path find_data(const Terminal& terminal, std::string_view name) {
-    std::string searched;
+namespace {
+
+/// The shipped file or directory `name`; nothing when it is missing.
+std::optional<std::filesystem::path> shipped(const Terminal& terminal, std::string_view name) {
     for (const auto& directory : terminal.data_paths) {
-        const auto path = directory / name;
         std::error_code ignored;
-        if (std::filesystem::exists(path, ignored)) return path;
-        searched += (searched.empty() ? "" : " and ") + directory.string();
+        if (std::filesystem::exists(directory / name, ignored)) return directory / name;
     }
-    throw Error(name, "the shipped data is missing, expected it in " +
-                          (searched.empty() ? "share/muster" : searched));
+    return std::nullopt;
+}
+
+std::string places(const Terminal& terminal) {
+    std::string text;
+    for (const auto& directory : terminal.data_paths)
+        text += (text.empty() ? "" : " or ") + directory.string();
+    return text.empty() ? "share/muster" : text;
+}
+
+}  // namespace
+
+std::filesystem::path find_data(const Terminal& terminal, std::string_view name) {
+    if (const auto path = shipped(terminal, name)) return *path;
+    throw Error(name, "is missing, expected in " + places(terminal));
 }
 
 std::filesystem::path model_path(const std::string& model, const Terminal& terminal) {
     if (model != "default") return model;
-    try {
-        return find_data(terminal, "default.gguf");
-    } catch (const Error& e) {
-        throw Error("default model", std::string(e.what()) + ", or a GGUF file as MODEL");
-    }
+    if (const auto path = shipped(terminal, "default.gguf")) return *path;
+    throw Error("default model", "default.gguf is missing, expected in " + places(terminal) +
+                                     "; any other GGUF file can be named instead");
 }
 
 Model load_model(const ModelOptions& options, Terminal& terminal) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 
 namespace muster::cli {
 namespace {
@@ -39,6 +40,34 @@ CLI::Option* whole(CLI::App* app, const std::string& names, T& value, int64_t lo
         });
 }
 
+/// CLI11's help without its remarks on types, needs and conflicts: the descriptions say it better.
+class Formatter : public CLI::Formatter {
+  public:
+    Formatter() {
+        column_width(30);
+        label("SUBCOMMAND", "COMMAND");
+        label("SUBCOMMANDS", "COMMANDS");
+        label("Subcommands", "Commands");
+    }
+    std::string make_option_opts(const CLI::Option* option) const override {
+        const bool value = option->get_items_expected_max() > 0 && !option->get_positional();
+        return value ? " " + option->get_type_name() : "";
+    }
+};
+
+/// CLI11 would take -1 for the largest number.
+std::string check_seed(const std::string& text) {
+    uint64_t seed = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+    const bool good = error == std::errc() && end == text.data() + text.size();
+    return good ? std::string() : "\"" + text + "\" is not a whole number of 64 bits";
+}
+
+template <typename T>
+void seed_option(CLI::App* app, T& seed, const std::string& help) {
+    app->add_option("--seed", seed, help)->type_name("N")->check(check_seed);
+}
+
 void json_flag(CLI::App* app, bool& json) {
     app->add_flag("--json", json, "Print one JSON document (keys: docs/cli.md)");
 }
@@ -61,8 +90,7 @@ void text_options(CLI::App* app, TextOptions& options) {
 
 void routing_option(CLI::App* app, std::vector<std::string>& routing) {
     app->add_option("--routing", routing,
-                    "Routing policy, may repeat: model, top-k:2, top-p:0.5, relative:0.2, mean:3 "
-                    "... (docs/routing.md)")
+                    "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md); may repeat")
         ->type_name("POLICY")
         ->take_all()
         ->allow_extra_args(false);
@@ -85,7 +113,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
     c->add_option("--top-p", o.sampler.top_p, "Only the likeliest tokens up to mass p (0.95)");
     c->add_option("--min-p", o.sampler.min_p,
                   "Only tokens of p times the likeliest's probability (0.05)");
-    c->add_option("--seed", o.seed, "Of the random choices (a new one each time)");
+    seed_option(c, o.seed, "Of the random choices (a new one each time)");
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
@@ -140,7 +168,7 @@ CLI::App* add_bench(CLI::App& app, BenchOptions& o) {
     whole(c, "--decode", o.decode, 1, INT32_MAX, "Tokens decoded one by one (128)");
     whole(c, "--depth", o.depth, 0, INT32_MAX, "Tokens in the cache before either (0)");
     whole(c, "--repeats", o.repeats, 1, 1000, "Runs (5)");
-    c->add_option("--seed", o.seed, "Of the random tokens (1)");
+    seed_option(c, o.seed, "Of the random tokens (1)");
     json_flag(c, o.json);
     c->footer(
         "Examples:\n  muster bench default\n"
@@ -244,7 +272,7 @@ struct Program {
         app.set_version_flag("--version", std::string("muster ") + MUSTER_VERSION,
                              "Print the version");
         app.require_subcommand(1);
-        app.get_formatter()->column_width(34);
+        app.formatter(std::make_shared<Formatter>());
         app.footer(
             "Examples:\n"
             "  muster demo\n"
@@ -273,6 +301,18 @@ struct Program {
         return completion;
     }
 };
+
+/// The first word, when it should be a command and is none.
+std::optional<std::string> unknown_command(const CLI::App& app,
+                                           std::span<const std::string> words) {
+    if (words.empty() || words.front().starts_with('-')) return std::nullopt;
+    std::string known;
+    for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; })) {
+        if (c->get_name() == words.front()) return std::nullopt;
+        known += (known.empty() ? "" : ", ") + c->get_name();
+    }
+    return "muster: \"" + words.front() + "\" is no command, expected one of " + known;
+}
 
 CommandLine usage_error(const CLI::App& app, const CLI::ParseError& error) {
     const auto commands = app.get_subcommands();
@@ -311,6 +351,7 @@ CommandLine parse_command_line(std::span<const std::string> words) {
         return {TrainOptions{{words.begin() + 1, words.end()}}, "", false};
     Program program;
     if (words.empty()) return {std::nullopt, program.app.help(), false};
+    if (auto wrong = unknown_command(program.app, words)) return {std::nullopt, *wrong, true};
     try {
         // CLI11 takes the words from the back.
         program.app.parse(std::vector<std::string>(words.rbegin(), words.rend()));

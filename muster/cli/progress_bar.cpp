@@ -20,6 +20,10 @@ double seconds_between(std::chrono::steady_clock::time_point a,
     return std::chrono::duration<double>(b - a).count();
 }
 
+std::string rate_text(double rate) {
+    return (rate < 999.5 ? significant(rate) : count_text(rate)) + "/s";
+}
+
 }  // namespace
 
 Progress ProgressBar::callback() {
@@ -35,7 +39,7 @@ std::string ProgressBar::line(std::string_view what, int64_t done, int64_t total
     if (total > 0) {
         const double share = std::clamp(static_cast<double>(done) / double(total), 0.0, 1.0);
         text += fmt::format("{:3.0f} %", 100 * share);
-        std::string rest = fmt::format("  {}/s", count_text(rate));
+        std::string rest = "  " + rate_text(rate);
         if (rate > 0) rest += ", " + clock_text(double(total - done) / rate) + " left";
         const int room = std::min(30, columns - display_width(text) - display_width(rest) - 4);
         if (room >= 8) {
@@ -45,7 +49,7 @@ std::string ProgressBar::line(std::string_view what, int64_t done, int64_t total
         }
         text += rest;
     } else {
-        text += fmt::format("{}, {}/s", count_text(double(done)), count_text(rate));
+        text += count_text(double(done)) + ", " + rate_text(rate);
     }
     return text;
 }

@@ -123,7 +123,7 @@ ordered_json result_json(const RunOptions& options, const GenerateResult& r, uin
             {"stop", kStop[static_cast<int>(r.stop)]},
             {"seconds", r.seconds},
             {"tokens_per_second", rate(static_cast<int64_t>(r.tokens.size()), r.seconds)},
-            {"mean_experts", r.mean_experts}};
+            {"experts_per_token", r.mean_experts}};
 }
 
 /// The prompt's ids. One line feed at the end of a file or pipe belongs to the file, not to the

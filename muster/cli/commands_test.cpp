@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every command in process, on a tiny random model.
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "muster/cli/export.h"
+#include "muster/cli/test_terminal.h"
+#include "muster/cli/train.h"
+
+namespace muster::cli {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Commands : public ::testing::Test {
+  protected:
+    Commands() { t.terminal.data_paths = {model / ""}; }
+
+    /// Runs with --json and gives the document.
+    json document(std::vector<std::string> words, const std::string& input = "") {
+        words.push_back("--json");
+        EXPECT_EQ(t.run(words, input), 0) << t.err.str();
+        EXPECT_TRUE(json::accept(t.out.str())) << t.out.str();
+        return json::parse(t.out.str(), nullptr, false);
+    }
+    void expect_error(const std::vector<std::string>& words, const std::string& says) {
+        EXPECT_EQ(t.run(words), 1);
+        EXPECT_THAT(t.err.str(), HasSubstr(says));
+        EXPECT_TRUE(t.err.str().starts_with("muster: ["));
+        EXPECT_EQ(t.err.str().find('\n'), t.err.str().size() - 1) << t.err.str();
+        EXPECT_EQ(t.out.str(), "");
+    }
+
+    TinyModel model;
+    TestTerminal t;
+};
+
+TEST_F(Commands, RunWritesTextAndStatistics) {
+    const std::vector<std::string> words{"run", "default", "-p", "the",         "-n",
+                                         "8",   "--seed",  "3",  "--ignore-end"};
+    ASSERT_EQ(t.run(words), 0) << t.err.str();
+    const std::string text = t.out.str();
+    EXPECT_TRUE(text.ends_with('\n'));
+    EXPECT_THAT(t.err.str(), HasSubstr("wrote 8 tokens"));
+    EXPECT_THAT(t.err.str(), HasSubstr("2.00 experts per token; seed 3"));
+    ASSERT_EQ(t.run(words), 0);
+    EXPECT_EQ(t.out.str(), text) << "one seed, one text";
+    EXPECT_THAT(text, Not(HasSubstr("\033")));
+}
+
+TEST_F(Commands, RunAsJson) {
+    const json d = document({"run", model.path().string(), "-p", "the", "-n", "5", "--seed", "1",
+                             "--ignore-end", "--routing", "top-k:3"});
+    EXPECT_EQ(d.at("routing"), "top-k:3");
+    EXPECT_EQ(d.at("tokens").size(), 5u);
+    EXPECT_EQ(d.at("tokens")[0].at("layers"), json({3, 3, 3}));
+    EXPECT_EQ(d.at("experts_per_token"), 3.0);
+    EXPECT_EQ(d.at("stop"), "max_tokens");
+    EXPECT_EQ(d.at("seed"), 1);
+}
+
+TEST_F(Commands, RunReadsFilesAndStandardInput) {
+    write_file(model / "prompt.txt", "the theme\n");
+    const std::vector<std::string> rest{"-n", "4", "--temperature", "0"};
+    const auto text_of = [&](std::vector<std::string> words, const std::string& input = "") {
+        words.insert(words.end(), rest.begin(), rest.end());
+        return document(words, input).at("text");
+    };
+    const json expected = text_of({"run", "default", "-p", "the theme"});
+    EXPECT_EQ(text_of({"run", "default", "-f", (model / "prompt.txt").string()}), expected);
+    EXPECT_EQ(text_of({"run", "default"}, "the theme\n"), expected);
+    EXPECT_EQ(text_of({"run", "default", "-f", "-"}, "the theme"), expected);
+}
+
+TEST_F(Commands, RunColorsAndExplains) {
+    ASSERT_EQ(t.run({"run", "default", "-p", "the", "-n", "4", "--color", "experts", "--echo"}), 0);
+    EXPECT_THAT(t.out.str(), HasSubstr("\033[48;5;"));
+    EXPECT_THAT(t.out.str(), HasSubstr("experts per token"));
+    EXPECT_TRUE(t.out.str().starts_with("the"));
+}
+
+TEST_F(Commands, RunStopsAtTheEndOfTheContext) {
+    ASSERT_EQ(t.run({"run", "default", "-p", "the", "--ctx", "12", "--ignore-end", "-q"}), 0);
+    EXPECT_THAT(t.err.str(), HasSubstr("the context of 12 tokens is full"));
+}
+
+TEST_F(Commands, RunStopsOnInterrupt) {
+    int calls = 0;
+    t.terminal.interrupted = [&] { return ++calls > 4; };
+    EXPECT_EQ(t.run({"run", "default", "-p", "the", "--ignore-end", "--no-check"}), 130);
+    EXPECT_THAT(t.err.str(), HasSubstr("interrupted"));
+    EXPECT_THAT(t.err.str(), HasSubstr("wrote "));
+}
+
+TEST_F(Commands, RunKeepsAPromptCache) {
+    const std::vector<std::string> words{
+        "run", "default",       "-p", "the theme of the other", "-n",
+        "2",   "--temperature", "0",  "--prompt-cache",         (model / "cache").string()};
+    const json first = document(words);
+    const json second = document(words);
+    EXPECT_EQ(first.at("reused_tokens"), 0);
+    EXPECT_GT(second.at("reused_tokens"), 0);
+    EXPECT_EQ(first.at("text"), second.at("text"));
+    auto other = words;
+    other.insert(other.end(), {"--routing", "top-k:1"});
+    EXPECT_EQ(t.run(other), 1);
+    write_file(model / "cache", "damaged");
+    EXPECT_EQ(t.run(words), 1);
+}
+
+TEST_F(Commands, EvalComparesPolicies) {
+    const std::vector<std::string> words{"eval",
+                                         "default",
+                                         (model / "heldout/letters.txt").string(),
+                                         (model / "heldout/numbers.txt").string(),
+                                         "--by-file",
+                                         "--routing",
+                                         "model",
+                                         "--routing",
+                                         "top-k:1"};
+    const json d = document(words);
+    ASSERT_EQ(d.at("policies").size(), 2u);
+    ASSERT_EQ(t.run(words), 0);
+    for (const char* word : {"top-k:1", "perplexity", "letters", "numbers", "tokens/s", "layer"})
+        EXPECT_THAT(t.out.str(), HasSubstr(word));
+}
+
+TEST_F(Commands, InspectShowsShapeAndMemory) {
+    ASSERT_EQ(t.run({"inspect", "default", "--tensors"}), 0) << t.err.str();
+    for (const char* word : {"olmoe", "3 layers", "0-2", "top-k", "blk.0", "48 tokens"})
+        EXPECT_THAT(t.out.str(), HasSubstr(word));
+    EXPECT_GT(document({"inspect", "default"}).at("parameters").at("total"), 0);
+}
+
+TEST_F(Commands, BenchReportsLimits) {
+    const std::vector<std::string> words{"bench", "default",   "--prompt", "16",        "--decode",
+                                         "8",     "--repeats", "2",        "--threads", "1"};
+    ASSERT_EQ(t.run(words), 0) << t.err.str();
+    EXPECT_THAT(t.out.str(), HasSubstr("decode tokens/s"));
+    const json d = document(words);
+    EXPECT_GT(d.at("peak_f32_flops"), 0);
+    EXPECT_GT(d.at("prefill_flops_per_token")[0], 0);
+}
+
+TEST_F(Commands, TokenizeShowsIdsAndPieces) {
+    const json d = document({"tokenize", "default", "-p", "the\n", "--ids"});
+    EXPECT_EQ(d.size(), 1u);
+    EXPECT_EQ(d.at("ids")[0], 1) << "the begin token";
+    const json pieces = document({"tokenize", "default"}, "the\n").at("pieces");
+    EXPECT_EQ(pieces[0], "<s>");
+    EXPECT_EQ(pieces.back(), "\"\\n\"");
+    ASSERT_EQ(t.run({"tokenize", "default", "-p", "the", "--ids", "--no-bos"}), 0);
+    EXPECT_EQ(t.out.str(), "260\n");
+}
+
+TEST_F(Commands, ExportWritesGgufAndHf) {
+    const std::string checkpoint = (model / "checkpoint").string();
+    const json d = document({"export", checkpoint, "-o", (model / "x.gguf").string()});
+    EXPECT_EQ(d.at("format"), "gguf");
+    EXPECT_EQ(d.at("bytes"), std::filesystem::file_size(model / "x.gguf"));
+    EXPECT_EQ(t.run({"inspect", (model / "x.gguf").string()}), 0);
+    EXPECT_EQ(document({"export", checkpoint, "-o", (model / "hf/").string()}).at("format"), "hf");
+    EXPECT_TRUE(std::filesystem::exists(model / "hf/config.json"));
+    expect_error({"export", (model / "heldout").string(), "-o", (model / "y.gguf").string()}, "");
+}
+
+TEST_F(Commands, ExportTakesTheNewestCheckpointOfARun) {
+    for (const char* step : {"step-9", "step-10", "notes"}) {
+        std::filesystem::create_directories(model / "run/checkpoints" / step);
+        write_file(model / "run/checkpoints" / step / "config.json", "{}");
+    }
+    EXPECT_EQ(resolve_checkpoint(model / "run"), model / "run/checkpoints/step-10");
+    EXPECT_EQ(resolve_checkpoint(model / "checkpoint"), model / "checkpoint");
+}
+
+TEST_F(Commands, DemoRunsEndToEnd) {
+    ASSERT_EQ(t.run({"demo", "-n", "4", "--color", "experts"}), 0) << t.err.str();
+    for (const char* word : {"1. ", "2. ", "3. ", "\033[48;5;", "model", "top-k:1", "top-k:2",
+                             "top-p:0.3", "top-p:0.6", "tokens/s", "muster run default"})
+        EXPECT_THAT(t.out.str(), HasSubstr(word));
+    ASSERT_EQ(t.run({"demo", "-n", "4"}), 0);
+    EXPECT_THAT(t.out.str(), Not(HasSubstr("\033"))) << "no colours unasked on no terminal";
+    const json d = document({"demo", "-n", "4", "--model", model.path().string()});
+    EXPECT_EQ(d.at("comparison").at("policies").size(), 5u);
+    EXPECT_GT(d.at("texts").size(), 1u);
+}
+
+TEST_F(Commands, ErrorsAreOneSentence) {
+    const std::string letters = (model / "heldout/letters.txt").string();
+    expect_error({"run", "/nowhere.gguf", "-p", "x"}, "nowhere.gguf");
+    expect_error({"run", "default", "-p", "x", "--routing", "top-q:3"}, "top-q");
+    expect_error({"run", "default", "-p", "x", "--routing", "top-k:99"}, "");
+    expect_error({"run", "default", "-p", "x", "--temperature", "-1"}, "temperature");
+    expect_error({"run", "default", "-f", "/nowhere.txt"}, "nowhere.txt");
+    expect_error({"run", "default", "-p", "x", "--routing", "expert-choice:2"}, "");
+    expect_error({"eval", "default", "/nowhere.txt"}, "nowhere.txt");
+    expect_error({"eval", "default", letters, "--confidence", "2"}, "confidence");
+    expect_error({"bench", "default", "--routing", "model,max"}, "max");
+    expect_error({"tokenize", letters, "-p", "x"}, "letters.txt");
+    t.terminal.data_paths = {model / "heldout"};
+    expect_error({"demo"}, "default.gguf is missing");
+}
+
+TEST_F(Commands, UsageErrorsGiveTwo) {
+    EXPECT_EQ(t.run({"run"}), 2);
+    EXPECT_EQ(t.run({"walk"}), 2);
+    EXPECT_EQ(t.run({}), 0);
+}
+
+TEST_F(Commands, ReaderThatLeavesIsNoError) {
+    t.terminal.reader_gone = [] { return true; };
+    t.run({"run", "default", "-p", "the", "--ignore-end"});
+    t.out.setstate(std::ios::badbit);
+    EXPECT_EQ(t.run({"--help"}), 0);
+    t.terminal.reader_gone = {};
+    t.out.setstate(std::ios::badbit);
+    EXPECT_EQ(t.run({"--help"}), 1);
+    EXPECT_THAT(t.err.str(), HasSubstr("standard output"));
+}
+
+TEST_F(Commands, TrainerIsFoundBesideOrInThePath) {
+    EXPECT_FALSE(find_trainer("/nowhere/muster", "::/nowhere").has_value());
+    std::filesystem::create_directories(model / "bin");
+    write_file(model / "bin/muster-train", "#!/bin/sh\n");
+    const auto beside = model / "bin/muster";
+    EXPECT_FALSE(find_trainer(beside, "").has_value()) << "not executable";
+    std::filesystem::permissions(model / "bin/muster-train", std::filesystem::perms::owner_all);
+    EXPECT_EQ(find_trainer(beside, ""), model / "bin/muster-train");
+    EXPECT_EQ(find_trainer({}, "/nowhere:" + (model / "bin").string()), model / "bin/muster-train");
+}
+
+}  // namespace
+}  // namespace muster::cli
