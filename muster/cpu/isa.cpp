@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/cpu/isa.h"
 
+#if MUSTER_X86
+#include <cpuid.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -13,12 +17,19 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kNames{"generic", "avx2", "avx512"};
 
+#if MUSTER_X86
+// clang 16 has no name for it in __builtin_cpu_supports.
+bool has_f16c() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 std::vector<Isa> detect() {
     std::vector<Isa> found{Isa::generic};
 #if MUSTER_X86
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     const bool avx512 =
         avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&

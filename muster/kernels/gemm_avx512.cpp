@@ -9,6 +9,10 @@ namespace {
 
 struct MultiplyBf16 {
     static Vec::F apply(Vec::F a, Vec::F b, Vec::F c) noexcept {
+#if defined(__clang__)
+        // clang 16 crashes when it folds a broadcast from memory into the dot product.
+        __asm__("" : "+v"(a));
+#endif
         return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
     }
 };
