@@ -94,7 +94,7 @@ int bench_command(const BenchOptions& options, Terminal& terminal) {
     terminal.out
         << fmt::format(
                "{} prompt tokens, {} decoded, {} before them; median (lowest to highest) "
-               "of {}\n{}, {}; limits measured in this run: reading {}/s, f32 {} FLOP/s\n\n",
+               "of {}\n{}, {}; limits measured in this run: reading {}/s, f32 {}FLOP/s\n\n",
                options.prompt, options.decode, options.depth, plural(options.repeats, "run"),
                plural(report.threads, "thread"), report.isa,
                bytes_text(report.memory_bytes_per_second), count_text(peak))

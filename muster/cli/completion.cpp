@@ -93,9 +93,11 @@ std::string zsh_text(std::string_view text) {
 }
 
 std::string zsh_action(const OptionInfo& o) {
-    if (!o.choices.empty() && o.is_path)
-        return fmt::format("_alternative \"words\\:word\\:({})\" \"files\\:file\\:_files\"",
+    if (!o.choices.empty() && o.is_path) {
+        // The blank keeps _arguments from adding words of its own to the call.
+        return fmt::format(" _alternative \"words\\:word\\:({})\" \"files\\:file\\:_files\"",
                            fmt::join(o.choices, " "));
+    }
     if (!o.choices.empty()) return fmt::format("({})", fmt::join(o.choices, " "));
     return o.is_path ? "_files" : " ";
 }
@@ -137,8 +139,11 @@ std::string fish(const CommandInfo& program) {
             std::string line = head;
             for (const std::string& name : o.names)
                 line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
-            if (o.takes_value && !o.names.empty()) line += " -r";
-            if (o.is_path) line += " -F";
+            if (o.is_path) {
+                line += o.names.empty() ? " -F" : " -r -F";
+            } else if (o.takes_value && !o.names.empty()) {
+                line += " -x";
+            }
             if (!o.choices.empty()) line += fmt::format(" -a '{}'", fmt::join(o.choices, " "));
             out += fmt::format("{} -d '{}'\n", line, quoted(o.description));
         }

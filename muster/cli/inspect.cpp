@@ -11,6 +11,7 @@
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
 #include "muster/model/names.h"
+#include "muster/model/request_routing.h"
 #include "muster/model/summary.h"
 
 namespace muster::cli {
@@ -18,10 +19,9 @@ namespace {
 
 using Align = Table::Align;
 
-std::string router_text(const FeedForwardConfig& layer) {
+std::string router_text(const FeedForwardConfig& layer, const RouterSpec& r) {
     if (layer.dense()) return "dense";
-    const RouterSpec& r = layer.router;
-    std::string text = fmt::format("{} {}", selection_name(r.selection), significant(r.value));
+    std::string text = fmt::format("{} {:g}", selection_name(r.selection), r.value);
     text += fmt::format(" of {} scores, {} weights", score_name(r.score), weighting_name(r.weight));
     if (r.scale != 1.0f) text += fmt::format(" times {}", significant(r.scale));
     if (r.groups > 1) text += fmt::format(", {} of {} groups", r.groups_used, r.groups);
@@ -42,12 +42,14 @@ Table layer_table(const ModelSummary& summary) {
                  {"shared width"},
                  {"per token"},
                  {"router", Align::left}});
+    const RequestRouting routing(summary.config);  // the default policy laid over the layers' own
     const auto cells = [&](int l) -> std::vector<std::string> {
         const FeedForwardConfig& layer = summary.config.layers[l];
         const double routed = summary.routed.empty() ? -1 : summary.routed[l];
         return {std::to_string(layer.experts()), widths_text(layer),
                 layer.shared_width > 0 ? std::to_string(layer.shared_width) : "-",
-                layer.dense() || routed < 0 ? "-" : significant(routed), router_text(layer)};
+                layer.dense() || routed < 0 ? "-" : significant(routed),
+                router_text(layer, routing.layer(l).spec)};
     };
     const int layers = summary.config.num_layers();
     for (int first = 0, next = 0; first < layers; first = next) {

@@ -100,25 +100,25 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
     auto* c = app.add_subcommand("run", "Continue a text");
     model_options(c, o.model);
     text_options(c, o.text);
-    c->add_option("--routing", o.routing,
-                  "Routing policy: model, top-k:2, top-p:0.5, relative:0.2, mean:3 ... "
-                  "(docs/routing.md)")
+    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
         ->type_name("POLICY");
     choices(c->add_option("--color", o.color, "Colour each token by its experts"),
             {"experts", "none"});
     whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
     whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens written (until the context ends)");
-    c->add_option("-t,--temperature", o.sampler.temperature, "0: always the likeliest token (0.8)");
+    c->add_option("-t,--temperature", o.sampler.temperature, "0: always the likeliest token (0.8)")
+        ->type_name("X");
     whole(c, "--top-k", o.sampler.top_k, 0, INT32_MAX, "Only the k likeliest tokens, 0: all (40)");
-    c->add_option("--top-p", o.sampler.top_p, "Only the likeliest tokens up to mass p (0.95)");
+    c->add_option("--top-p", o.sampler.top_p, "Only the likeliest tokens up to mass p (0.95)")
+        ->type_name("X");
     c->add_option("--min-p", o.sampler.min_p,
-                  "Only tokens of p times the likeliest's probability (0.05)");
+                  "Only tokens of p times the likeliest's probability (0.05)")
+        ->type_name("X");
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
-    c->add_option("--prompt-cache", o.prompt_cache,
-                  "Read this file when it exists; keep the read tokens in it for the next run")
+    c->add_option("--prompt-cache", o.prompt_cache, "Read when it exists, written for the next run")
         ->type_name("FILE");
     json_flag(c, o.json);
     c->footer(
@@ -140,7 +140,7 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     whole(c, "--window", o.window, 2, INT32_MAX, "Tokens of a window (the model's context)");
     whole(c, "--stride", o.stride, 1, INT32_MAX, "How far windows advance (half a window)");
     whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
-    c->add_option("--confidence", o.confidence, "Of the intervals (0.95)");
+    c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
     json_flag(c, o.json);
     c->footer(
         "Differences are to the first policy, paired text by text.\n"

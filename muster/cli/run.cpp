@@ -177,6 +177,7 @@ int run_command(const RunOptions& options, Terminal& terminal) {
 
     if (options.json)
         print_json(result_json(options, result, generate.sampler.seed, writer.tokens()), terminal);
+    if (terminal.reader_gone && terminal.reader_gone()) return 0;
     const std::string stop = stop_text(result, session, terminal);
     if (!options.quiet && !options.json) {
         terminal.err << statistics(result, generate.sampler.seed, options) << "; " << stop
