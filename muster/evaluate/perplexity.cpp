@@ -180,6 +180,7 @@ std::vector<std::string> domains_of(const Corpus& corpus) {
     for (const Document* d : corpus.documents)
         if (!d->domain.empty()) ++names[d->domain];
     std::vector<std::string> out;
+    out.reserve(names.size());
     for (const auto& [name, count] : names) out.push_back(name);
     return out;
 }
@@ -190,6 +191,7 @@ EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Docum
                                      Executor& executor, const EvaluateOptions& options) {
     if (options.policies.empty()) throw Error("evaluation", "no policy is given, expected one");
     std::vector<RequestRouting> routings;
+    routings.reserve(options.policies.size());
     for (const RoutingPolicy& policy : options.policies)
         routings.emplace_back(model.config(), policy);
     const Corpus corpus = tokenize(model, documents, options.max_tokens);

@@ -62,7 +62,8 @@ struct EvaluationResult {
 };
 
 /// Scores the documents under every policy. Each document is scored by itself, with the begin token
-/// in front when the vocabulary has one. Intervals are percentile bootstraps over units. Throws
+/// in front when the vocabulary has one. A policy that needs whole batches (expert choice) sees one
+/// pass of max_rows tokens at a time. Intervals are percentile bootstraps over units. Throws
 /// Error when there is nothing to score or a policy cannot work on the model.
 EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Document>& documents,
                                      Executor& executor, const EvaluateOptions& options);

@@ -60,6 +60,7 @@ TEST(Perplexity, AddsUpTokenLosses) {
     const Model model = tiny_model(directory);
     ThreadTeam team(2);
     std::vector<Document> documents;
+    documents.reserve(25);
     for (int i = 0; i < 24; ++i)
         documents.push_back({i % 3 == 0 ? "a" : "b", "text " + std::to_string(i * i) + " the end"});
     documents.push_back({"a", ""});

@@ -94,15 +94,16 @@ class GgufExport {
         writer_.set_string("muster.feed_forward.activation",
                            std::string(activation_name(config_.activation)));
         writer_.set_bool("muster.feed_forward.gated", config_.gated);
-        writer_.set_i32s("muster.expert_count", std::move(counts));
-        writer_.set_i32s("muster.expert_feed_forward_length", std::move(widths));
-        writer_.set_i32s("muster.expert_shared_feed_forward_length", std::move(shared));
+        writer_.set_i32s("muster.expert_count", counts);
+        writer_.set_i32s("muster.expert_feed_forward_length", widths);
+        writer_.set_i32s("muster.expert_shared_feed_forward_length", shared);
         write_router_keys();
     }
 
     template <typename T, typename Get>
     std::vector<T> per_layer(Get get) const {
         std::vector<T> values;
+        values.reserve(config_.layers.size());
         for (const FeedForwardConfig& ff : config_.layers)
             values.push_back(static_cast<T>(get(ff.router)));
         return values;

@@ -28,9 +28,9 @@ struct ForwardContext::Impl {
     void route_layer(int l, const PassOptions& options, Intervention* touch);
     /// Fills `routes` for layer l; `router_logits` is filled.
     void choose_experts(int l, const PassOptions& options);
-    void take_fixed_routes(int l, const RouteTable& routes);
+    void take_fixed_routes(int l, const RouteTable& fixed);
     /// One expert for every row, or for those whose router runs the shared experts.
-    void fill_single(RouteTable& routes, int l, bool shared_only) const;
+    void fill_single(RouteTable& table, int l, bool shared_only) const;
 
     MatrixView<float> rows_of(Buffer<float>& buffer, int64_t cols) {
         return {buffer.data(), batch.size(), cols};

@@ -233,6 +233,7 @@ TEST(ForwardPass, LeavesCachesAloneWhenItFails) {
     RequestRouting routing(model.config());
     const auto pass = [&](const std::vector<int32_t>& tokens) {
         std::vector<BatchRow> rows;
+        rows.reserve(tokens.size());
         for (const int32_t t : tokens) rows.push_back({t, &cache, &routing, false});
         context.forward(rows);
     };

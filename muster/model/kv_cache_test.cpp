@@ -25,9 +25,9 @@ class KvCacheFile : public ::testing::Test {
     }
     /// What stands at a position, in some way that tells places apart.
     std::vector<float> row(int l, int t) const {
-        std::vector<float> x;
-        for (int i = 0; i < config_.kv_heads * config_.head_dim; ++i)
-            x.push_back(static_cast<float>(l * 1000 + t * 100 + i));
+        std::vector<float> x(config_.kv_heads * config_.head_dim);
+        for (size_t i = 0; i < x.size(); ++i)
+            x[i] = static_cast<float>(l * 1000 + t * 100 + static_cast<int>(i));
         return x;
     }
     std::string refusal(const std::string& content) const {
@@ -69,7 +69,7 @@ TEST_F(KvCacheFile, ComesBackAsItWas) {
 
 TEST_F(KvCacheFile, AnotherModelPolicyOrContextIsRefused) {
     KvCache other(config_, 10), small(config_, 6);
-    const auto refusal = [&](KvCache& cache, CacheIdentity identity) -> std::string {
+    const auto refusal = [&](KvCache& cache, const CacheIdentity& identity) -> std::string {
         try {
             cache.load(path_, identity);
         } catch (const Error& e) {

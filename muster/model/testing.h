@@ -84,6 +84,7 @@ struct Checkpoint {
         write_file(directory / "config.json", to_json(config));
         write_file(directory / "tokenizer.model", to_sentencepiece(vocabulary));
         std::vector<NamedTensor> named;
+        named.reserve(tensors.size());
         for (const auto& [name, t] : tensors)
             named.push_back(
                 {name, {DType::f32, t.shape, reinterpret_cast<const std::byte*>(t.values.data())}});
