@@ -118,12 +118,13 @@ class Backward {
         scratch_size_ = scratch_hidden_ + hidden;
     }
 
-    // Rows that pass by the panels of a whole expert at once. Fewer would stay in the cache with
+    // Rows that pass by the panels of a resident expert at once. Fewer would stay in the cache with
     // all their arrays, but read the weights' gradients more often.
+    static constexpr int64_t kResidentRows = 16 * kMaxTileRows;
+
     int64_t chunk_rows(int e) const noexcept {
-        constexpr int64_t kChunk = 16 * kMaxTileRows;
         const int64_t rows = c_.plan.expert_rows(e);
-        return c_.resident(e) ? std::min(rows, kChunk) : rows;
+        return c_.resident(e) ? std::min(rows, kResidentRows) : rows;
     }
 
     void add_gradient_tasks(int e) {
@@ -345,6 +346,8 @@ class Backward {
     GemmOuter outer_product(const MoeTask& t, bool add) const noexcept {
         GemmOuter product;
         product.count = t.row_last - t.row_first;
+        // Sums in the same steps whether the expert is done as a whole or in tasks.
+        product.step = c_.resident(t.expert) ? kResidentRows : 0;
         product.first = t.first;
         product.last = t.last;
         product.accumulate = add;

@@ -201,7 +201,8 @@ struct OuterStep {
 void gemm_outer(const GemmKernels& kernels, Compute compute, const GemmOuter& p,
                 float* scratch) noexcept {
     const int64_t nr = kernels.nr;
-    const int64_t depth = kOuterDepth * (kernels.pairs(compute) ? 2 : 1);
+    const int64_t most = kOuterDepth * (kernels.pairs(compute) ? 2 : 1);
+    const int64_t depth = p.step > 0 ? std::min(p.step, most) : most;
     for (int64_t r = 0; r < p.count; r += depth) {
         const int64_t count = std::min(depth, p.count - r);
         const int64_t k = kernels.elements(compute, count);

@@ -128,6 +128,7 @@ struct GemmOuter {
     const float* const* a[2] = {};    ///< [count] each; the second may be null
     const float* const* b = nullptr;  ///< [count]
     int64_t count = 0;
+    int64_t step = 0;  ///< rows summed before C is added to; even; 0: as many as are fast
     int64_t m_first = 0, m_last = 0;
     int64_t first = 0, last = 0;
     MatrixView<float> c[2];
