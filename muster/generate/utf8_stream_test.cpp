@@ -13,7 +13,9 @@ TEST(Utf8Stream, HoldsBackUnfinishedCharacters) {
         std::string all;
         for (size_t i = 0; i < text.size(); i += step) {
             const std::string piece = stream.push(text.substr(i, step));
-            if (!piece.empty()) EXPECT_NE(static_cast<unsigned char>(piece[0]) & 0xc0, 0x80);
+            if (!piece.empty()) {
+                EXPECT_NE(static_cast<unsigned char>(piece[0]) & 0xc0, 0x80);
+            }
             all += piece;
         }
         EXPECT_EQ(all, text) << step;
