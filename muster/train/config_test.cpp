@@ -52,7 +52,7 @@ TEST(TrainConfig, NamesWhatIsWrong) {
         {"[routing]\npolicy = \"top-k:17\"\n", "17"},
         {"[routing]\npolicy = \"best\"\n", "best"},
         {"[model]\nactivation = \"tanh\"\n", "tanh"},
-        {"[data]\nvocabulary_size = 10\n", "vocabulary_size"},
+        {"[data]\ntrain = [\"a.txt\"]\nvocabulary_size = 10\n", "vocabulary_size"},
         {"[data]\ntrain = 3\n", "'train' in [data], expected a list"},
         {"[output]\nkeep = 0\n", "output.keep"},
         {"[model]\nheads = 3\n", "head"},

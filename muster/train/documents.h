@@ -29,7 +29,8 @@ void for_each_document(const std::vector<std::filesystem::path>& files,
 /// A stream of documents as token ids, memory-mapped. File format `muster-tokens` version 1,
 /// little-endian: magic "MSTRTOK1", u32 vocabulary, u32 domains, u64 documents, u64 tokens; the
 /// domains' names (u32 length, bytes, padded with a space to an even length); per document u32
-/// domain, u64 end (index after its last token); the tokens as u16. Every document stands between bos and eos.
+/// domain, u64 end (index after its last token); the tokens as u16. Every document stands between
+/// bos and eos.
 class TokenFile {
   public:
     /// Throws Error when the file is damaged or was written for another vocabulary size.

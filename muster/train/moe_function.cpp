@@ -109,7 +109,9 @@ at::Tensor moe_experts(const at::Tensor& x, const at::Tensor& weights, const at:
     call->routes = routes;
     call->compute = options.compute;
     call->bank = make_bank(options, gate, up, down);
-    return MoeFunction::apply(x.contiguous(), weights.contiguous(), gate, up, down,
+    // Autograd functions take no undefined tensors.
+    const at::Tensor no_gate = options.gated ? gate : at::empty({0}, up.options());
+    return MoeFunction::apply(x.contiguous(), weights.contiguous(), no_gate, up, down,
                               std::move(call));
 }
 

@@ -278,6 +278,7 @@ TEST_F(TrainerTest, ExportAtFullSizeHasTheTrainersLogits) {
     c.training.batch_tokens = 1024;
     c.training.tokens = 12 * 1024;
     c.training.warmup = 3;
+    c.training.dtype = Compute::f32;
     c.output.directory = directory_ / "full";
     c.output.eval_tokens = 512;
     Trainer trainer(c, false, {});

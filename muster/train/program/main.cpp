@@ -85,7 +85,7 @@ TrainCallbacks callbacks(Screen& screen) {
 }
 
 int run_training(const std::string& config_path, const std::vector<std::string>& texts,
-          const std::string& output, bool resume) {
+                 const std::string& output, bool resume) {
     TrainConfig config =
         config_path.empty() ? parse_config("", "defaults") : read_config(config_path);
     if (!texts.empty()) config.data.train.assign(texts.begin(), texts.end());
