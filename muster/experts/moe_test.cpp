@@ -74,6 +74,11 @@ std::vector<Case> cases() {
     list.push_back({"wide", wide, Compute::bf16});
     // ... and one expert alone, whose rows go to several tasks.
     list.push_back({"alone", {8, {8}, {1100}, 1100, A::gelu, true, true, DType::f32, 11}});
+    // Tokens that call upon dozens of experts.
+    ProblemShape crowd{10, {}, {}, 12, A::silu, true, false, DType::f32, 12};
+    crowd.widths.assign(40, 6);
+    crowd.rows.assign(40, 10);
+    list.push_back({"crowd", crowd});
     ProblemShape empty{16, {16, 16}, {0, 0}, 5, A::silu, true, true, DType::f32, 7};
     list.push_back({"no_rows", empty});
     empty.tokens = 0;
