@@ -39,7 +39,7 @@ constexpr StreamKernels kReference{{reference_product<DType::f32>, reference_pro
 }  // namespace
 
 int64_t stream_task_rows(const WeightMatrix& w, int64_t total, int workers) noexcept {
-    constexpr int64_t kMost = int64_t{256} << 10, kLeast = int64_t{8} << 10;
+    constexpr int64_t kMost = int64_t{512} << 10, kLeast = int64_t{8} << 10;
     const int64_t bytes = std::clamp(total / (int64_t{16} * workers), kLeast, kMost);
     return std::clamp<int64_t>(bytes / std::max<int64_t>(1, w.row_bytes()), 4, kStreamTaskRows);
 }

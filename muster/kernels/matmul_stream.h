@@ -34,7 +34,7 @@ StreamFn stream_kernel(DType dtype, Isa isa) noexcept;
 /// Up to this many rows of x streaming is faster than packing panels.
 constexpr int64_t kStreamRows = 8;
 
-constexpr int64_t kStreamTaskRows = 256;
+constexpr int64_t kStreamTaskRows = 512;
 
 /// Rows of w that one task streams, when all tasks together read `total` bytes: some 256 KB, for
 /// the memory takes a while to get going, but several tasks per worker; at most kStreamTaskRows.
