@@ -4,8 +4,7 @@
 // each step, so that no weight comes from a cache. Before and after each step a plain read loop
 // walks through as many bytes of the same weights, far from the step's.
 #include "layer.h"
-#include "measure.h"
-#include "muster/core/thread_team.h"
+#include "metered_executor.h"
 #include "peak.h"
 
 using namespace muster;
@@ -15,7 +14,7 @@ int main(int argc, char** argv) {
     const int runs = int_option(argc, argv, "--runs", 60);
     const int top_k = int_option(argc, argv, "--top-k", 8);
     const DType dtype = int_option(argc, argv, "--bf16", 0) != 0 ? DType::bf16 : DType::q8_0;
-    ThreadTeam team(int_option(argc, argv, "--threads", 0));
+    MeteredExecutor team = make_executor(argc, argv);
     const int experts = int_option(argc, argv, "--experts", 128);  // of both layers
     const Layer layer({experts, 2048, 1024, 1, top_k, dtype}, 1);
     std::vector<float> y(layer.x.size());
@@ -24,22 +23,21 @@ int main(int argc, char** argv) {
     const auto per_expert = layer.weights.size() / static_cast<size_t>(experts);
     const size_t bytes = per_expert * static_cast<size_t>(top_k);
 
-    const Clock clock = int_option(argc, argv, "--cpu-clock", 0) != 0 ? cpu_clock : wall_clock;
     Samples seconds, bandwidth, share;
     int next = 0;
     const auto read = [&] {  // half way round from the step's experts
         const int first = (next + experts / 2) % experts / top_k * top_k;
         return read_bandwidth(team, layer.weights.data() + static_cast<size_t>(first) * per_expert,
-                              bytes, clock);
+                              bytes);
     };
     double before = read();
     for (int i = 0; i < runs; ++i, next = (next + top_k) % experts) {
         for (int k = 0; k < top_k; ++k) {
             routes.experts[static_cast<size_t>(k)] = (next + k) % experts;
         }
-        const double time = time_of(
-            [&] { moe_forward(layer.bank, routes, layer.input(), layer.view(y), workspace, team); },
-            clock);
+        const double time = team.time_of([&] {
+            moe_forward(layer.bank, routes, layer.input(), layer.view(y), workspace, team);
+        });
         const double after = read();
         const double peak = (before + after) / 2;
         before = after;

@@ -2,8 +2,7 @@
 // The share of the bf16 peak that a prompt reaches in one gated expert layer: 16 experts, d_model
 // 1024, width 2048, 4096 tokens, top-2. The peak is measured before and after each run.
 #include "layer.h"
-#include "measure.h"
-#include "muster/core/thread_team.h"
+#include "metered_executor.h"
 #include "peak.h"
 
 using namespace muster;
@@ -12,7 +11,7 @@ using namespace muster::bench;
 int main(int argc, char** argv) {
     const int runs = int_option(argc, argv, "--runs", 15);
     const bool f32 = int_option(argc, argv, "--f32", 0) != 0;
-    ThreadTeam team(int_option(argc, argv, "--threads", 0));
+    MeteredExecutor team = make_executor(argc, argv);
     const LayerShape shape{16, 1024, 2048, 4096, 2, f32 ? DType::f32 : DType::bf16};
     const Layer layer(shape, 1);
     std::vector<float> y(layer.x.size());
@@ -22,15 +21,12 @@ int main(int argc, char** argv) {
                     f32 ? Compute::f32 : Compute::bf16);
     };
     forward();
-    const Clock clock = int_option(argc, argv, "--cpu-clock", 0) != 0 ? cpu_clock : wall_clock;
-    const auto measure_peak = [&] {
-        return f32 ? f32_peak(team, 0.1, clock) : bf16_peak(team, 0.1, clock);
-    };
+    const auto measure_peak = [&] { return f32 ? f32_peak(team, 0.1) : bf16_peak(team, 0.1); };
     const double operations = layer.forward_operations();
     Samples seconds, peak, share;
     double before = measure_peak();
     for (int i = 0; i < runs; ++i) {
-        seconds.add(time_of(forward, clock));
+        seconds.add(team.time_of(forward));
         const double after = measure_peak();
         peak.add(std::max(before, after));
         share.add(operations / seconds.values.back() / peak.values.back());

@@ -7,8 +7,7 @@
 #include <memory>
 
 #include "layer.h"
-#include "measure.h"
-#include "muster/core/thread_team.h"
+#include "metered_executor.h"
 #include "peak.h"
 
 using namespace muster;
@@ -139,16 +138,11 @@ int main(int argc, char** argv) {
             },
             clock);
         // The team lives only while it is measured: spinning workers would slow the other side.
-        ThreadTeam team(threads);
-        double forward_time = 0;
-        const double own_time = time_of(
-            [&] {
-                forward_time = time_of([&] { ours.forward(team); }, clock);
-                ours.backward(team);
-            },
-            clock);
+        MeteredExecutor team = make_executor(argc, argv, threads);
+        const double forward_time = team.time_of([&] { ours.forward(team); });
+        const double own_time = forward_time + team.time_of([&] { ours.backward(team); });
         if (i == 0) continue;  // first touch of memory
-        const double peak = f32_peak(team, 0.05, clock);
+        const double peak = f32_peak(team, 0.05);
         torch_seconds.add(torch_time);
         forward_seconds.add(forward_time);
         own_seconds.add(own_time);

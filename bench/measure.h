@@ -14,21 +14,20 @@
 
 namespace muster::bench {
 
-/// Seconds since some point. On a machine that others use too, the processor time of all threads of
-/// this process (divided by how many work) is steadier than the wall's clock, as long as none of
-/// them spins; bars are stated for the wall's clock on a quiet machine.
-using Clock = double (*)();
-
+/// Seconds since some point.
 inline double wall_clock() {
     const auto t = std::chrono::steady_clock::now().time_since_epoch();
     return std::chrono::duration<double>(t).count();
 }
 
+/// Processor time of all threads of this process; those that spin while they wait spend it too.
 inline double cpu_clock() {
     timespec t;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
+
+using Clock = double (*)();
 
 template <typename F>
 double time_of(F&& f, Clock clock = wall_clock) {

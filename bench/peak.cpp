@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "measure.h"
 #include "muster/cpu/isa.h"
 #include "peak_kernels.h"
 
@@ -40,17 +39,17 @@ PeakKernels kernels() noexcept {
     return {32, 0, scalar_f32, nullptr, scalar_read};
 }
 
-double peak(Executor& executor, float (*loop)(int64_t) noexcept, double operations, double seconds,
-            Clock clock) {
+double peak(MeteredExecutor& executor, float (*loop)(int64_t) noexcept, double operations,
+            double seconds) {
     if (loop == nullptr) return 0;
     // A hundred short tasks per worker, so that one that loses its core does not hold up the rest.
     const int tasks = 100 * executor.workers();
     int64_t rounds = 1000;
     double best = 0;
-    for (const double end = clock() + seconds; clock() < end;) {
-        const double start = clock();
+    for (const double end = executor.now() + seconds; executor.now() < end;) {
+        const double start = executor.now();
         executor.run(tasks, [&](int, int) { sink += static_cast<uint64_t>(loop(rounds)); });
-        const double elapsed = clock() - start;
+        const double elapsed = executor.now() - start;
         best = std::max(best, tasks * static_cast<double>(rounds) * operations / elapsed);
         if (elapsed < seconds / 10) rounds *= 2;
     }
@@ -59,26 +58,26 @@ double peak(Executor& executor, float (*loop)(int64_t) noexcept, double operatio
 
 }  // namespace
 
-double f32_peak(Executor& executor, double seconds, Clock clock) {
+double f32_peak(MeteredExecutor& executor, double seconds) {
     const PeakKernels k = kernels();
-    return peak(executor, k.f32, k.operations_per_round, seconds, clock);
+    return peak(executor, k.f32, k.operations_per_round, seconds);
 }
 
-double bf16_peak(Executor& executor, double seconds, Clock clock) {
+double bf16_peak(MeteredExecutor& executor, double seconds) {
     const PeakKernels k = kernels();
-    return peak(executor, k.bf16, k.bf16_operations_per_round, seconds, clock);
+    return peak(executor, k.bf16, k.bf16_operations_per_round, seconds);
 }
 
-double read_bandwidth(Executor& executor, const std::byte* data, size_t bytes, Clock clock) {
+double read_bandwidth(MeteredExecutor& executor, const std::byte* data, size_t bytes) {
     const PeakKernels k = kernels();
     constexpr size_t kChunk = size_t{1} << 20;
     const size_t chunks = (bytes + kChunk - 1) / kChunk;
-    const double start = clock();
+    const double start = executor.now();
     executor.run(static_cast<int>(chunks), [&](int task, int) {
         const size_t at = static_cast<size_t>(task) * kChunk;
         sink += k.read(data + at, std::min(kChunk, bytes - at));
     });
-    return static_cast<double>(bytes) / (clock() - start);
+    return static_cast<double>(bytes) / (executor.now() - start);
 }
 
 }  // namespace muster::bench

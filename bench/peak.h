@@ -4,8 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "measure.h"
-#include "muster/core/executor.h"
+#include "metered_executor.h"
 
 namespace muster::bench {
 
@@ -15,11 +14,10 @@ namespace muster::bench {
 /// Multiply-adds per second, times two, of independent chains of register operands: bf16 pair dot
 /// products and f32 fused multiply-adds of the strongest instruction set. bf16_peak is 0 where the
 /// CPU has no such instruction. Each takes about `seconds`.
-double bf16_peak(Executor& executor, double seconds, Clock clock = wall_clock);
-double f32_peak(Executor& executor, double seconds, Clock clock = wall_clock);
+double bf16_peak(MeteredExecutor& executor, double seconds);
+double f32_peak(MeteredExecutor& executor, double seconds);
 
 /// Bytes per second of one pass over `bytes` bytes with plain vector loads.
-double read_bandwidth(Executor& executor, const std::byte* data, size_t bytes,
-                      Clock clock = wall_clock);
+double read_bandwidth(MeteredExecutor& executor, const std::byte* data, size_t bytes);
 
 }  // namespace muster::bench
