@@ -124,6 +124,7 @@ class Forward {
         Panels panels[3];
         const bool resident = c_.resident(task.expert);
         if (resident) pack_all(task.expert, panels, scratch);
+        const int next = next_expert(task);
         const int chunk = static_cast<int>(chunk_rows(task.expert));
         for (int row = task.row_first; row < task.row_last; row += chunk) {
             MoeTask t = task;
@@ -133,8 +134,30 @@ class Forward {
             t.last = ff;
             hidden(t, resident ? panels : nullptr, scratch);
             t.last = d;
-            down(t, resident ? panels + 2 : nullptr, scratch);
+            down(t, resident ? panels + 2 : nullptr, scratch, next);
         }
+    }
+
+    // The expert that the worker of a whole expert probably does next, or -1.
+    int next_expert(const MoeTask& task) const noexcept {
+        const int64_t next = &task - ws_.tasks.data() + c_.executor.workers();
+        if (next >= static_cast<int64_t>(ws_.tasks.size())) return -1;
+        const MoeTask& t = ws_.tasks[static_cast<size_t>(next)];
+        return t.kind == kWhole ? t.expert : -1;
+    }
+
+    // The first weights of another expert.
+    Prefetch prefetch_first(int e, int64_t tiles, int64_t k) const noexcept {
+        const Expert& expert = c_.expert(e);
+        const int64_t d = c_.bank.d_model;
+        const int64_t last = std::min(expert.width(), c_.group(c_.elements(d), c_.matrices()));
+        const PackRange range{0, last, 0, d};
+        if (!c_.bank.gated) return prefetch_rows(expert.up, range, tiles, k);
+        Prefetch p = prefetch_rows(expert.up, range, tiles / 2, k);
+        p.tiles *= 2;
+        p.fold = 2;
+        p.fold_step = expert.gate.data - expert.up.data;
+        return p;
     }
 
     // All of up, gate and down, behind each other.
@@ -284,7 +307,7 @@ class Forward {
         activate_({gate, up, hidden, cols});
     }
 
-    void down(const MoeTask& t, const Panels* resident, float* scratch) noexcept {
+    void down(const MoeTask& t, const Panels* resident, float* scratch, int next = -1) noexcept {
         const WeightMatrix& w = c_.expert(t.expert).down;
         const int64_t d = c_.bank.d_model, ff = w.cols;
         GemmRows product;
@@ -302,7 +325,9 @@ class Forward {
                                       scratch + kPackScratch);
                 const PackRange ahead{last, std::min(t.last, last + step), 0, ff};
                 const int64_t tiles = c_.gemm.row_tiles(product.rows) * c_.gemm.panels(last - j);
-                product.prefetch = prefetch_rows(w, ahead, tiles, product.k);
+                product.prefetch = last == t.last && next >= 0
+                                       ? prefetch_first(next, tiles, product.k)
+                                       : prefetch_rows(w, ahead, tiles, product.k);
             }
             product.cols = last - j;
             product.c = ws_.rows.data() + t.row_first * d + j;

@@ -164,7 +164,7 @@ void combine_rows(const MoeContext& c, const ExpertKernels& kernels, const Route
     do {
         sum.count = std::min(kStep, end - a);
         for (int i = 0; i < sum.count; ++i) {
-            const int64_t row = c.plan.row_of[static_cast<size_t>(a + i)];
+            const int64_t row = c.plan.row_of[static_cast<size_t>(a) + static_cast<size_t>(i)];
             rows[i] = c.workspace.rows.data() + row * c.bank.d_model;
         }
         sum.weights = weights != nullptr ? weights + a : nullptr;
