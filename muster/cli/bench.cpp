@@ -24,6 +24,7 @@ using Align = Table::Align;
 double prefill_flops(const ModelConfig& config, const BenchOptions& options, double experts) {
     const ParameterCounts counts = count_parameters(config);
     std::vector<double> per_layer;
+    per_layer.reserve(config.layers.size());
     for (const FeedForwardConfig& layer : config.layers)
         per_layer.push_back(layer.dense() ? 1 : std::min(experts, double(layer.experts())));
     const double positions = options.depth + options.prompt / 2.0;
@@ -79,6 +80,7 @@ int bench_command(const BenchOptions& options, Terminal& terminal) {
     }
     peak = std::max(peak, measure_peak_flops(team));
     std::vector<double> flops;
+    flops.reserve(report.results.size());
     for (const SpeedResult& r : report.results)
         flops.push_back(prefill_flops(model.config(), options, r.experts));
 

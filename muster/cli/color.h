@@ -38,8 +38,8 @@ struct ExpertScale {
     double position(double experts) const noexcept;  ///< in [0, 1]
 };
 
-/// From 1 to 1.75 times what the policy (or, where it does not say, the model) usually takes, rounded
-/// up to halves, at least 2, at most all experts.
+/// From 1 to 1.75 times what the policy (or, where it does not say, the model) usually takes,
+/// rounded up to halves, at least 2, at most all experts.
 ExpertScale expert_scale(const ModelConfig& config, const RoutingPolicy& policy);
 
 /// `text` on a background of its place on the ramp, black or white by the better contrast. Line

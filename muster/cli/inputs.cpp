@@ -63,6 +63,7 @@ std::string read_text(const TextOptions& options, Terminal& terminal) {
 
 std::vector<RoutingPolicy> parse_policies(const std::vector<std::string>& texts) {
     std::vector<RoutingPolicy> policies;
+    policies.reserve(texts.size());
     for (const std::string& text : texts) policies.push_back(RoutingPolicy::parse(text));
     if (policies.empty()) policies.emplace_back();
     return policies;

@@ -64,7 +64,8 @@ bool ProgressBar::report(std::string_view what, int64_t done, int64_t total) {
     const double elapsed = seconds_between(started_, now);
     if (elapsed >= kPatience && seconds_between(drawn_, now) >= interval) {
         drawn_ = now;
-        const std::string text = line(what, done, total, elapsed, terminal_.columns);
+        const int columns = terminal_.err_is_terminal ? terminal_.columns : 0;  // 0: no bar
+        const std::string text = line(what, done, total, elapsed, columns);
         if (terminal_.err_is_terminal) {
             terminal_.err << "\r\033[K" << text << std::flush;
             visible_ = true;

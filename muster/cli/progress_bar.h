@@ -26,7 +26,8 @@ class ProgressBar {
     /// Removes the line, before something else is written.
     void clear();
 
-    /// The line for `done` of `total` (0: unknown) after `seconds`, at most `columns` wide.
+    /// The line for `done` of `total` (0: unknown) after `seconds`; the bar is left out where
+    /// `columns` have no room for it.
     static std::string line(std::string_view what, int64_t done, int64_t total, double seconds,
                             int columns);
 

@@ -49,6 +49,7 @@ int train_command(const TrainOptions& options, Terminal& terminal) {
     std::vector<std::string> words{trainer->string()};
     words.insert(words.end(), options.arguments.begin(), options.arguments.end());
     std::vector<char*> argv;
+    argv.reserve(words.size() + 1);
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     terminal.out.flush();
