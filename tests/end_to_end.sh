@@ -30,16 +30,16 @@ vocabulary_size = 1024
 vocabulary_sample = 2000000
 
 [training]
-tokens = 500_000
-batch_tokens = 4096
-lr = 4e-3
-warmup = 20
+tokens = 800_000
+batch_tokens = 1024
+lr = 5e-3
+warmup = 50
 
 [output]
 directory = "run"
 eval_every = 0
 eval_tokens = 20_000
-checkpoint_every = 50
+checkpoint_every = 200
 T
 "$bin/muster-train" small.toml >checkpoint.txt 2>train.log || { tail -5 train.log; exit 1; }
 /usr/bin/python3 - <<'P'

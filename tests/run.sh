@@ -11,7 +11,7 @@ tools/check.sh --fast
 step "corpus tools"
 /usr/bin/python3 -m unittest discover -q -s tools/corpus -p 'test_*.py'
 step "unit tests"
-ctest --test-dir build/test --output-on-failure -j "$(nproc)"
+ctest --test-dir build/test --output-on-failure --progress -j "$(nproc)"
 step "installed package"
 tests/install/run.sh
 step "training on a small corpus, resumed, exported and run"

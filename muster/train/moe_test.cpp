@@ -40,7 +40,7 @@ std::vector<at::Tensor> run(MoEImpl& moe, const at::Tensor& x) {
     return out;
 }
 
-class MoePolicies : public testing::TestWithParam<std::tuple<const char*, bool, bool>> {};
+class MoePolicies : public testing::TestWithParam<std::tuple<std::string, bool, bool>> {};
 
 // The engine's kernels in f32 against the LibTorch loop over experts in f64: outputs and all
 // gradients.
@@ -70,16 +70,18 @@ TEST_P(MoePolicies, KernelsMatchTheLoop) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, MoePolicies,
-    testing::Values(std::tuple{"top-k:1", true, false}, std::tuple{"top-k:2", true, true},
-                    std::tuple{"top-p:0.4", true, false},
-                    std::tuple{"top-p:0.6,weight=renorm", false, false},
-                    std::tuple{"top-k:3,weight=softmax", true, false},
-                    std::tuple{"top-k:2,weight=uniform", false, true},
-                    std::tuple{"top-k:2,score=sigmoid,weight=renorm", true, false},
-                    std::tuple{"top-k:2,score=sqrt-softplus", true, false},
-                    std::tuple{"relative:0.3", true, false},
-                    std::tuple{"top-k:2,score=sigmoid,weight=scale:2.5", true, false},
-                    std::tuple{"expert-choice:2", true, false}));
+    testing::Values(
+        std::tuple<std::string, bool, bool>{"top-k:1", true, false},
+        std::tuple<std::string, bool, bool>{"top-k:2", true, true},
+        std::tuple<std::string, bool, bool>{"top-p:0.4", true, false},
+        std::tuple<std::string, bool, bool>{"top-p:0.6,weight=renorm", false, false},
+        std::tuple<std::string, bool, bool>{"top-k:3,weight=softmax", true, false},
+        std::tuple<std::string, bool, bool>{"top-k:2,weight=uniform", false, true},
+        std::tuple<std::string, bool, bool>{"top-k:2,score=sigmoid,weight=renorm", true, false},
+        std::tuple<std::string, bool, bool>{"top-k:2,score=sqrt-softplus", true, false},
+        std::tuple<std::string, bool, bool>{"relative:0.3", true, false},
+        std::tuple<std::string, bool, bool>{"top-k:2,score=sigmoid,weight=scale:2.5", true, false},
+        std::tuple<std::string, bool, bool>{"expert-choice:2", true, false}));
 
 // The weights of the table are what the differentiable path computes again.
 TEST(MoE, TableWeightsEqualTheDifferentiableOnes) {
