@@ -10,6 +10,9 @@ namespace {
 
 constexpr int kNr = 2 * Vec::kLanes;
 
+// How many k ahead of its use B is fetched: 300 cycles.
+constexpr int64_t kAhead = 24;
+
 struct MultiplyF32 {
     static Vec::F apply(Vec::F a, Vec::F b, Vec::F c) noexcept { return Vec::fma(a, b, c); }
 };
@@ -30,6 +33,11 @@ void tile(const GemmTile& t) noexcept {
     const char* prefetch = reinterpret_cast<const char*>(t.prefetch);
     for (int64_t k = 0; k < t.k; ++k, b += ldb, column += lda, prefetch += t.prefetch_step) {
         _mm_prefetch(prefetch, _MM_HINT_T0);
+        if (!kByCols) {  // B comes from the second-level cache, perhaps in long strides
+            _mm_prefetch(reinterpret_cast<const char*>(b + kAhead * ldb), _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(b + kAhead * ldb + Vec::kLanes),
+                         _MM_HINT_T0);
+        }
         const F b0 = Vec::load(b);
         const F b1 = Vec::load(b + Vec::kLanes);
 #pragma GCC unroll 16
