@@ -17,8 +17,9 @@ constexpr int kRowChunk = 1024;
 constexpr int64_t kPackRows = 8;
 
 // Costliest first, the workers finish at most one small expert apart as long as none takes more
-// than this part of its worker's share.
-constexpr int64_t kWholePart = 4;
+// than this part of its worker's share. Without resident weights there is less to gain.
+constexpr int64_t kWholePart = 16;
+constexpr int64_t kResidentPart = 4;
 
 constexpr int64_t kGroupElements = int64_t{64} << 10;
 constexpr int64_t kResidentElements = int64_t{112} << 10;
@@ -47,14 +48,15 @@ void plan_experts(const MoeContext& c, int64_t stream_rows) {
     for (std::vector<int>* list : {&ws.whole, &ws.split, &ws.streamed}) list->clear();
     int64_t total = 0;
     for (int e = 0; e < c.bank.size(); ++e) total += cost(c, e);
-    const int64_t limit = total / (kWholePart * c.executor.workers());
+    const int64_t share = total / c.executor.workers();
     for (int e = 0; e < c.bank.size(); ++e) {
         const int rows = c.plan.expert_rows(e);
         if (rows == 0) continue;
         if (rows <= stream_rows) {
             ws.streamed.push_back(e);
         } else {
-            (cost(c, e) <= limit ? ws.whole : ws.split).push_back(e);
+            const int64_t part = c.resident(e) ? kResidentPart : kWholePart;
+            (cost(c, e) <= share / part ? ws.whole : ws.split).push_back(e);
         }
     }
     std::sort(ws.whole.begin(), ws.whole.end(), [&](int a, int b) {

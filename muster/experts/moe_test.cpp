@@ -72,6 +72,12 @@ std::vector<Case> cases() {
         10};
     list.push_back({"wide", wide});
     list.push_back({"wide", wide, Compute::bf16});
+    // ... also by one worker each (panels are whole, so that few columns make large ones), ...
+    ProblemShape thin{3, {}, {}, 20, A::silu, true, true, DType::f32, 13};
+    thin.widths.assign(18, 4000);
+    thin.rows.assign(18, 11);
+    list.push_back({"thin", thin});
+    list.push_back({"thin", thin, Compute::bf16});
     // ... and one expert alone, whose rows go to several tasks.
     list.push_back({"alone", {8, {8}, {1100}, 1100, A::gelu, true, true, DType::f32, 11}});
     // Tokens that call upon dozens of experts.
