@@ -3,7 +3,7 @@
 // (index_select, linear, silu, index_add, autograd), f32: 64 experts, d_model 256, width 512, 2048
 // tokens, top-2, both on two threads. Gradients: input, combine weights, all expert weights.
 // LibTorch's OpenMP threads spin while they wait and get in each other's way on few cores: run with
-// OMP_WAIT_POLICY=passive, which suits it better, and also with --threads 1.
+// OMP_WAIT_POLICY=passive, which suits it better, and also with OMP_NUM_THREADS=1 and --threads 1.
 #include <torch/torch.h>
 
 #include <memory>
