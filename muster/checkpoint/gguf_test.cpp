@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "muster/core/atomic_file.h"
+#include "muster/core/test_directory.h"
 
 namespace muster {
 namespace {
@@ -18,18 +19,10 @@ using testing::ThrowsMessage;
 
 class GgufTest : public testing::Test {
   protected:
-    // One directory per test: tests of one program run side by side.
-    GgufTest()
-        : directory_(std::filesystem::temp_directory_path() /
-                     ("muster_gguf_" + std::to_string(::getpid()))) {
-        std::filesystem::create_directories(directory_);
-    }
-    ~GgufTest() override { std::filesystem::remove_all(directory_); }
-
     std::filesystem::path path() const { return directory_ / "x.gguf"; }
 
   private:
-    std::filesystem::path directory_;
+    TemporaryDirectory directory_;
 };
 
 std::vector<std::byte> counted(size_t size) {

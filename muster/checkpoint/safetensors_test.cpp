@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "muster/core/atomic_file.h"
+#include "muster/core/test_directory.h"
 
 namespace muster {
 namespace {
@@ -18,18 +19,10 @@ using testing::ThrowsMessage;
 
 class SafetensorsTest : public testing::Test {
   protected:
-    // One directory per test: tests of one program run side by side.
-    SafetensorsTest()
-        : directory_(std::filesystem::temp_directory_path() /
-                     ("muster_safetensors_" + std::to_string(::getpid()))) {
-        std::filesystem::create_directories(directory_);
-    }
-    ~SafetensorsTest() override { std::filesystem::remove_all(directory_); }
-
     std::filesystem::path path() const { return directory_ / "x.safetensors"; }
 
   private:
-    std::filesystem::path directory_;
+    TemporaryDirectory directory_;
 };
 
 const std::vector<std::byte>& content() {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <string>
@@ -8,6 +7,7 @@
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
 #include "muster/core/mapped_file.h"
+#include "muster/core/test_directory.h"
 
 namespace muster {
 namespace {
@@ -18,14 +18,11 @@ using testing::ThrowsMessage;
 
 class Files : public testing::Test {
   protected:
-    void SetUp() override { fs::create_directories(directory_); }
-    void TearDown() override { fs::remove_all(directory_); }
     size_t entries() const {
         return static_cast<size_t>(
-            std::distance(fs::directory_iterator(directory_), fs::directory_iterator()));
+            std::distance(fs::directory_iterator(directory_.path()), fs::directory_iterator()));
     }
-    fs::path directory_ =
-        fs::temp_directory_path() / ("muster_files_" + std::to_string(::getpid()));
+    TemporaryDirectory directory_;
 };
 
 TEST_F(Files, CommitReplacesAndLeavesNothingBeside) {
@@ -50,17 +47,18 @@ TEST_F(Files, WithoutCommitTheOldFileStays) {
 }
 
 TEST_F(Files, ErrorsNameThePath) {
-    EXPECT_THAT([&] { write_file(directory_ / "none" / "a", "x"); },
+    EXPECT_THAT([&] { write_file(directory_ / "none/a", "x"); },
                 ThrowsMessage<Error>(HasSubstr("none/a")));
     EXPECT_THAT([&] { read_file(directory_ / "missing"); },
                 ThrowsMessage<Error>(HasSubstr("cannot open")));
-    EXPECT_THAT([&] { read_file(directory_); }, ThrowsMessage<Error>(HasSubstr("is a directory")));
+    EXPECT_THAT([&] { read_file(directory_.path()); },
+                ThrowsMessage<Error>(HasSubstr("is a directory")));
     write_file(directory_ / "long", std::string(100, 'x'));
     EXPECT_THAT([&] { read_file(directory_ / "long", 99); },
                 ThrowsMessage<Error>(HasSubstr("longer than 99")));
     EXPECT_THAT([&] { MappedFile(directory_ / "missing"); },
                 ThrowsMessage<Error>(HasSubstr("cannot open")));
-    EXPECT_THAT([&] { MappedFile{directory_}; },
+    EXPECT_THAT([&] { MappedFile{directory_.path()}; },
                 ThrowsMessage<Error>(HasSubstr("not a regular file")));
 }
 

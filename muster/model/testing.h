@@ -3,8 +3,6 @@
 // whole model to compare with. Shares no code with the engine beyond file formats.
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -16,31 +14,13 @@
 #include "muster/checkpoint/safetensors.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/random.h"
+#include "muster/core/test_directory.h"
 #include "muster/model/config.h"
 #include "muster/tokenizer/tokenizer.h"
 
 namespace muster::testing {
 
-/// A directory that goes away with the object.
-class TemporaryDirectory {
-  public:
-    TemporaryDirectory() {
-        static int count = 0;
-        path_ = std::filesystem::temp_directory_path() /
-                ("muster-test-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-        std::filesystem::create_directories(path_);
-    }
-    ~TemporaryDirectory() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    TemporaryDirectory(const TemporaryDirectory&) = delete;
-    TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-    std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
-  private:
-    std::filesystem::path path_;
-};
+using muster::TemporaryDirectory;
 
 /// Control tokens, all bytes, and a few pieces.
 inline Vocabulary tiny_vocabulary() {

@@ -2,12 +2,13 @@
 #include "muster/train/documents.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <set>
 
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/core/test_directory.h"
+#include "muster/train/test_vocabulary.h"
 
 namespace muster::train {
 namespace {
@@ -18,27 +19,12 @@ using testing::ThrowsMessage;
 
 class Documents : public testing::Test {
   protected:
-    void SetUp() override { fs::create_directories(directory_); }
-    void TearDown() override { fs::remove_all(directory_); }
     fs::path put(const std::string& name, const std::string& text) {
         write_file(directory_ / name, text);
         return directory_ / name;
     }
-    static Tokenizer bytes_tokenizer() {
-        Vocabulary v;
-        v.pieces = {"<unk>", "<s>", "</s>"};
-        v.types = {TokenType::unknown, TokenType::control, TokenType::control};
-        constexpr char kHex[] = "0123456789ABCDEF";
-        for (int b = 0; b < 256; ++b) {
-            v.pieces.push_back(std::string("<0x") + kHex[b / 16] + kHex[b % 16] + ">");
-            v.types.push_back(TokenType::byte);
-        }
-        v.scores.assign(v.pieces.size(), 0);
-        v.unk = 0, v.bos = 1, v.eos = 2;
-        return Tokenizer(v);
-    }
-    fs::path directory_ =
-        fs::temp_directory_path() / ("muster_documents_" + std::to_string(::getpid()));
+    static Tokenizer bytes_tokenizer() { return Tokenizer(bytes_vocabulary()); }
+    TemporaryDirectory directory_;
 };
 
 TEST_F(Documents, ReadsJsonLinesAndPlainText) {

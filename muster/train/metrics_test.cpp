@@ -8,17 +8,12 @@
 #include <limits>
 
 #include "muster/core/atomic_file.h"
+#include "muster/core/test_directory.h"
 
 namespace muster::train {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Directory {
-    fs::path path = fs::temp_directory_path() / ("muster_metrics_" + std::to_string(::getpid()));
-    Directory() { fs::create_directories(path); }
-    ~Directory() { fs::remove_all(path); }
-};
 
 // RFC 3720, B.4: the CRC-32C of 32 zero bytes is 0x8a9136aa.
 TEST(Metrics, CrcMatchesTheStandard) {
@@ -27,14 +22,14 @@ TEST(Metrics, CrcMatchesTheStandard) {
 }
 
 TEST(Metrics, EventRecordsFrameAndDecode) {
-    const Directory directory;
+    const TemporaryDirectory directory;
     {
-        Metrics metrics(directory.path, -1);
+        Metrics metrics(directory.path(), -1);
         metrics.write("train", 3,
                       {{"loss", 1.5}, {"bad", std::numeric_limits<double>::quiet_NaN()}});
     }
     fs::path events;
-    for (const auto& entry : fs::directory_iterator(directory.path)) {
+    for (const auto& entry : fs::directory_iterator(directory.path())) {
         if (entry.path().filename().string().starts_with("events.out.tfevents."))
             events = entry.path();
     }
@@ -58,17 +53,17 @@ TEST(Metrics, EventRecordsFrameAndDecode) {
     EXPECT_EQ(at, data.size());
     EXPECT_EQ(records, 2);
     // protoc is the independent reader of the message itself.
-    write_file(directory.path / "event.bin", last);
-    write_file(directory.path / "event.proto",
+    write_file(directory / "event.bin", last);
+    write_file(directory / "event.proto",
                "syntax = \"proto3\";\nmessage Value { string tag = 1; float simple_value = 2; }\n"
                "message Summary { repeated Value value = 1; }\n"
                "message Event { double wall_time = 1; int64 step = 2; string file_version = 3; "
                "Summary summary = 5; }\n");
-    const std::string d = directory.path.string();
+    const std::string d = directory.path().string();
     const std::string command =
         "protoc -I" + d + " --decode=Event event.proto < " + d + "/event.bin > " + d + "/event.txt";
     ASSERT_EQ(std::system(command.c_str()), 0);
-    const std::string text = read_file(directory.path / "event.txt");
+    const std::string text = read_file(directory / "event.txt");
     EXPECT_NE(text.find("step: 3"), std::string::npos) << text;
     EXPECT_NE(text.find("tag: \"train/loss\""), std::string::npos) << text;
     EXPECT_NE(text.find("simple_value: 1.5"), std::string::npos) << text;
@@ -76,13 +71,13 @@ TEST(Metrics, EventRecordsFrameAndDecode) {
 }
 
 TEST(Metrics, ResumingDropsLaterLines) {
-    const Directory directory;
+    const TemporaryDirectory directory;
     {
-        Metrics(directory.path, -1).write("train", 5, {{"loss", 1}}),
-            Metrics(directory.path, 5).write("train", 6, {{"loss", 2}});
+        Metrics(directory.path(), -1).write("train", 5, {{"loss", 1}}),
+            Metrics(directory.path(), 5).write("train", 6, {{"loss", 2}});
     }
-    { Metrics metrics(directory.path, 5); }
-    const std::string lines = read_file(directory.path / "metrics.jsonl");
+    { Metrics metrics(directory.path(), 5); }
+    const std::string lines = read_file(directory / "metrics.jsonl");
     EXPECT_NE(lines.find("\"step\":5"), std::string::npos);
     EXPECT_EQ(lines.find("\"step\":6"), std::string::npos);
 }

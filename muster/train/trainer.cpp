@@ -146,29 +146,33 @@ void Trainer::for_moe_layers(const std::function<void(MoEImpl&)>& f) const {
     }
 }
 
-void Trainer::start_controller() {
-    if (config_.model.policy.selection != Selection::mean) return;
-    MeanController::Settings settings;
+double Trainer::mean_over_moe_layers(const std::function<double(MoEImpl&)>& value) const {
     double sum = 0;
     int layers = 0;
     for_moe_layers([&](MoEImpl& moe) {
-        sum += moe.resolved().spec.value;
-        settings.num_experts = moe.options().router.num_experts;
+        sum += value(moe);
         ++layers;
     });
-    settings.target = sum / std::max(1, layers);
+    return sum / std::max(1, layers);
+}
+
+double Trainer::mean_experts_per_token() const {
+    return mean_over_moe_layers([](MoEImpl& moe) { return moe.statistics().experts_per_token(); });
+}
+
+void Trainer::start_controller() {
+    if (config_.model.policy.selection != Selection::mean) return;
+    MeanController::Settings settings;
+    for_moe_layers([&](MoEImpl& moe) { settings.num_experts = moe.options().router.num_experts; });
+    settings.target = mean_over_moe_layers([](MoEImpl& moe) { return moe.resolved().spec.value; });
     controller_.emplace(settings);
 }
 
 void Trainer::control_mean() {
     if (!controller_) return;
-    double sum = 0;
-    int layers = 0;
-    for_moe_layers([&](MoEImpl& moe) {
-        sum += static_cast<double>(moe.routes().activations()) / std::max(1, moe.routes().tokens());
-        ++layers;
-    });
-    controller_->update(sum / std::max(1, layers));
+    controller_->update(mean_over_moe_layers([](MoEImpl& moe) {
+        return static_cast<double>(moe.routes().activations()) / std::max(1, moe.routes().tokens());
+    }));
     state_.controller = {controller_->p(), controller_->integral_state()};
 }
 
@@ -235,14 +239,11 @@ TrainReport Trainer::make_report(const Losses& mean, double tokens_per_second) c
     r.tokens_per_second = tokens_per_second;
     r.seconds_left =
         static_cast<double>((r.steps - r.step) * config_.training.batch_tokens) / tokens_per_second;
-    for_moe_layers([&](MoEImpl& moe) {
-        r.layer_experts.push_back(moe.statistics().experts_per_token());
-        r.experts_per_token += r.layer_experts.back();
-        r.max_over_mean += moe.statistics().max_over_mean();
-    });
-    const auto layers = static_cast<double>(std::max<size_t>(1, r.layer_experts.size()));
-    r.experts_per_token /= layers;
-    r.max_over_mean /= layers;
+    for_moe_layers(
+        [&](MoEImpl& moe) { r.layer_experts.push_back(moe.statistics().experts_per_token()); });
+    r.experts_per_token = mean_experts_per_token();
+    r.max_over_mean =
+        mean_over_moe_layers([](MoEImpl& moe) { return moe.statistics().max_over_mean(); });
     return r;
 }
 
@@ -314,58 +315,59 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop) {
     return state_.step == steps ? TrainEnd::finished : TrainEnd::interrupted;
 }
 
-EvalResult Trainer::evaluate() {
-    torch::NoGradGuard no_grad;
-    const int64_t length = config_.model.context;
-    struct Sum {
-        double loss = 0;
-        int64_t tokens = 0;
-    };
-    std::map<std::string, Sum> sums;
-    // Statistics of training steps are kept aside: evaluation routes other text.
-    std::vector<LoadStatistics> kept;
-    for_moe_layers([&](MoEImpl& moe) { kept.push_back(moe.statistics()), moe.reset_statistics(); });
+std::map<std::string, std::vector<int64_t>> Trainer::held_out_streams() const {
+    const int64_t tokens = config_.output.eval_tokens;
     std::map<std::string, std::vector<int64_t>> streams;
     for (int i = 0; i < test_->documents(); ++i) {
         std::vector<int64_t>& stream =
             streams[test_->domains()[static_cast<size_t>(test_->domain_of(i))]];
-        if (static_cast<int64_t>(stream.size()) > config_.output.eval_tokens) continue;
-        const auto tokens = test_->document(i);
-        stream.insert(stream.end(), tokens.begin(), tokens.end());
+        if (static_cast<int64_t>(stream.size()) > tokens) continue;
+        const auto document = test_->document(i);
+        stream.insert(stream.end(), document.begin(), document.end());
     }
     for (auto& [domain, stream] : streams) {
-        stream.resize(
-            std::min<size_t>(stream.size(), static_cast<size_t>(config_.output.eval_tokens) + 1));
-        const int64_t whole = static_cast<int64_t>(stream.size()) - 1;
-        const int64_t rows = std::max<int64_t>(1, config_.sequences_per_micro_batch());
-        for (int64_t at = 0; at < whole;) {
-            const int64_t sequences = std::min(rows, (whole - at) / length);
-            const int64_t n =
-                sequences > 0 ? sequences * length : whole - at;  // the rest is one short sequence
-            const at::Tensor ids = at::tensor(
-                at::ArrayRef<int64_t>(stream.data() + at, static_cast<size_t>(n + 1)), at::kLong);
-            const at::Tensor logits =
-                model_->forward(ids.narrow(0, 0, n).view({std::max<int64_t>(1, sequences), -1}));
-            sums[domain].loss +=
-                at::cross_entropy_loss(logits, ids.narrow(0, 1, n), {}, at::Reduction::Sum)
-                    .item<double>();
-            sums[domain].tokens += n;
-            at += n;
-        }
+        stream.resize(std::min<size_t>(stream.size(), static_cast<size_t>(tokens) + 1));
     }
+    return streams;
+}
+
+double Trainer::summed_loss(std::span<const int64_t> stream) {
+    const int64_t length = config_.model.context;
+    const int64_t rows = std::max<int64_t>(1, config_.sequences_per_micro_batch());
+    const int64_t predicted = static_cast<int64_t>(stream.size()) - 1;
+    double sum = 0;
+    for (int64_t at = 0; at < predicted;) {
+        const int64_t sequences = std::min(rows, (predicted - at) / length);
+        // The rest is one short sequence.
+        const int64_t n = sequences > 0 ? sequences * length : predicted - at;
+        const at::Tensor ids = at::tensor(
+            at::ArrayRef<int64_t>(stream.data() + at, static_cast<size_t>(n + 1)), at::kLong);
+        const at::Tensor logits =
+            model_->forward(ids.narrow(0, 0, n).view({std::max<int64_t>(1, sequences), -1}));
+        sum += at::cross_entropy_loss(logits, ids.narrow(0, 1, n), {}, at::Reduction::Sum)
+                   .item<double>();
+        at += n;
+    }
+    return sum;
+}
+
+EvalResult Trainer::evaluate() {
+    torch::NoGradGuard no_grad;
+    // Statistics of training steps are kept aside: evaluation routes other text.
+    std::vector<LoadStatistics> kept;
+    for_moe_layers([&](MoEImpl& moe) { kept.push_back(moe.statistics()), moe.reset_statistics(); });
     EvalResult result;
-    for (const auto& [domain, sum] : sums) {
-        result.domains[domain] = sum.loss / static_cast<double>(sum.tokens);
-        result.loss += sum.loss;
-        result.tokens += sum.tokens;
+    for (const auto& [domain, stream] : held_out_streams()) {
+        const double sum = summed_loss(stream);
+        const int64_t tokens = static_cast<int64_t>(stream.size()) - 1;
+        result.domains[domain] = sum / static_cast<double>(tokens);
+        result.loss += sum;
+        result.tokens += tokens;
     }
     result.loss /= static_cast<double>(result.tokens);
-    int layers = 0;
-    for_moe_layers([&](MoEImpl& moe) {
-        result.experts_per_token += moe.statistics().experts_per_token();
-        moe.restore_statistics(kept[static_cast<size_t>(layers++)]);
-    });
-    result.experts_per_token /= std::max(1, layers);
+    result.experts_per_token = mean_experts_per_token();
+    size_t layer = 0;
+    for_moe_layers([&](MoEImpl& moe) { moe.restore_statistics(std::move(kept[layer++])); });
     return result;
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,12 @@ class Trainer {
     void start_controller();
     void control_mean();
     void for_moe_layers(const std::function<void(MoEImpl&)>& f) const;
+    double mean_over_moe_layers(const std::function<double(MoEImpl&)>& value) const;
+    double mean_experts_per_token() const;
+    /// By domain, at most output.eval_tokens + 1 token ids.
+    std::map<std::string, std::vector<int64_t>> held_out_streams() const;
+    /// Of all tokens of a stream but the first, in nats.
+    double summed_loss(std::span<const int64_t> stream);
     TrainReport make_report(const Losses& mean, double tokens_per_second) const;
     void publish(const TrainReport& report);
     void publish(const EvalResult& result);

@@ -2,7 +2,6 @@
 #include "muster/train/trainer.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -12,10 +11,12 @@
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
 #include "muster/core/random.h"
+#include "muster/core/test_directory.h"
 #include "muster/core/thread_team.h"
 #include "muster/model/export.h"
 #include "muster/model/forward.h"
 #include "muster/model/model.h"
+#include "muster/train/test_vocabulary.h"
 
 namespace muster::train {
 namespace {
@@ -26,28 +27,20 @@ using testing::ThrowsMessage;
 
 /// A vocabulary of bytes: training one takes a program of its own, which the end-to-end test runs.
 std::string bytes_model() {
-    Vocabulary v;
-    v.pieces = {"<unk>", "<s>", "</s>"};
-    v.types = {TokenType::unknown, TokenType::control, TokenType::control};
-    constexpr char kHex[] = "0123456789ABCDEF";
-    for (int b = 0; b < 256; ++b) {
-        v.pieces.push_back(std::string("<0x") + kHex[b / 16] + kHex[b % 16] + ">");
-        v.types.push_back(TokenType::byte);
-    }
+    Vocabulary v = bytes_vocabulary();
     // Pieces make the vocabulary as large as the smallest that a config allows.
     for (char c = 'A'; v.pieces.size() < 300; ++c) {
         v.pieces.push_back(std::string(1, c));
         v.types.push_back(TokenType::normal);
     }
+    v.scores.clear();
     for (size_t i = 0; i < v.pieces.size(); ++i) v.scores.push_back(-static_cast<float>(i));
-    v.unk = 0, v.bos = 1, v.eos = 2;
     return to_sentencepiece(v);
 }
 
 class TrainerTest : public testing::Test {
   protected:
     void SetUp() override {
-        fs::create_directories(directory_);
         write_file(directory_ / "bytes.model", bytes_model());
         Random random(1);
         std::string lines;
@@ -63,7 +56,6 @@ class TrainerTest : public testing::Test {
         }
         write_file(directory_ / "text.jsonl", lines);
     }
-    void TearDown() override { fs::remove_all(directory_); }
 
     TrainConfig config(const std::string& run, int64_t steps, const std::string& extra = "") {
         TrainConfig c = parse_config(
@@ -89,7 +81,7 @@ class TrainerTest : public testing::Test {
         return c;
     }
     std::vector<double> losses(const std::string& run) {
-        std::istringstream in(read_file(directory_ / run / "metrics.jsonl"));
+        std::istringstream in(read_file(directory_ / (run + "/metrics.jsonl")));
         std::vector<double> out;
         for (std::string line; std::getline(in, line);) {
             const auto json = nlohmann::json::parse(line);
@@ -98,8 +90,7 @@ class TrainerTest : public testing::Test {
         return out;
     }
     std::atomic<bool> go_{false};
-    fs::path directory_ =
-        fs::temp_directory_path() / ("muster_trainer_" + std::to_string(::getpid()));
+    TemporaryDirectory directory_;
 };
 
 // Byte text of ten words: far below the entropy of its bytes (about 2.6 nats) once the words are
