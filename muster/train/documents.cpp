@@ -158,8 +158,10 @@ void write_token_file(const std::filesystem::path& path, const TokenFileSource& 
         tokens.push_back(static_cast<uint16_t>(vocabulary.eos));
         append(index, at->second);
         append(index, static_cast<uint64_t>(tokens.size()));
-        if (++documents % 256 == 0 && progress)
-            progress("tokenising", static_cast<int64_t>(tokens.size()), 0);
+        if (++documents % 256 == 0 && progress &&
+            !progress("tokenising", static_cast<int64_t>(tokens.size()), 0)) {
+            throw Error(path.string(), "was not written: stopped while tokenising");
+        }
     });
     if (documents == 0) throw Error(path.string(), "no documents to write, expected text");
     std::string header(kMagic);

@@ -81,6 +81,19 @@ TEST_F(Documents, KeepChoosesDocuments) {
                  Error);
 }
 
+TEST_F(Documents, StopsWhenProgressAsksTo) {
+    std::string lines;
+    for (int i = 0; i < 300; ++i) lines += "{\"text\": \"a\"}\n";
+    const fs::path source = put("a.jsonl", lines), path = directory_ / "a.tokens";
+    const Progress stop = [](std::string_view, int64_t, int64_t) { return false; };
+    EXPECT_THAT(
+        [&] {
+            write_token_file(path, {{source}, nullptr}, bytes_tokenizer(), stop);
+        },
+        ThrowsMessage<Error>(HasSubstr("stopped while tokenising")));
+    EXPECT_FALSE(fs::exists(path));
+}
+
 TEST(WindowSampler, EveryEpochCoversEachWindowOnce) {
     std::vector<uint16_t> tokens(1000);
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<uint16_t>(i);
