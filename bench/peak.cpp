@@ -33,6 +33,7 @@ uint64_t scalar_read(const std::byte* data, size_t bytes) noexcept {
 
 PeakKernels kernels() noexcept {
 #if MUSTER_X86
+    if (available_isas().back() == Isa::amx) return peak_kernels_amx();
     if (available_isas().back() == Isa::avx512) return peak_kernels_avx512();
     if (available_isas().back() == Isa::avx2) return peak_kernels_avx2();
 #endif

@@ -17,5 +17,6 @@ struct PeakKernels {
 
 PeakKernels peak_kernels_avx2() noexcept;
 PeakKernels peak_kernels_avx512() noexcept;
+PeakKernels peak_kernels_amx() noexcept;
 
 }  // namespace muster::bench

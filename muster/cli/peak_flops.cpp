@@ -16,6 +16,7 @@ constexpr long kRounds = 200'000;  // about a millisecond: the grain of the timi
 internal::FmaLoop current_loop() {
 #if defined(__x86_64__)
     switch (current_isa()) {
+        case Isa::amx:
         case Isa::avx512:
             return internal::fma_loop_avx512;
         case Isa::avx2:

@@ -7,7 +7,9 @@
 namespace muster {
 
 /// Instruction sets that kernels are written for, weakest first.
-enum class Isa { generic, avx2, avx512 };  // avx512: F, BW, VL, DQ, VNNI and BF16
+/// avx512: F, BW, VL, DQ, VNNI and BF16. amx: the same and tile products of bf16; whatever has no
+/// kernel of its own for it runs as avx512.
+enum class Isa { generic, avx2, avx512, amx };
 
 std::string_view isa_name(Isa isa) noexcept;
 
@@ -21,7 +23,7 @@ Isa current_isa() noexcept;
 /// lacks it. Not to be called while kernels run.
 void set_isa(Isa isa);
 
-/// Parses `generic`, `avx2`, `avx512`; throws Error otherwise.
+/// Parses `generic`, `avx2`, `avx512`, `amx`; throws Error otherwise.
 Isa parse_isa(std::string_view name);
 
 }  // namespace muster

@@ -19,7 +19,7 @@ TEST(Isa, GenericIsAlwaysThereAndWeakest) {
 }
 
 TEST(Isa, NamesGoBothWays) {
-    for (Isa isa : {Isa::generic, Isa::avx2, Isa::avx512}) {
+    for (Isa isa : {Isa::generic, Isa::avx2, Isa::avx512, Isa::amx}) {
         EXPECT_EQ(parse_isa(isa_name(isa)), isa);
     }
     EXPECT_THROW(parse_isa("sse9"), Error);
@@ -30,7 +30,7 @@ TEST(Isa, CanBeChosenAmongTheAvailable) {
         set_isa(isa);
         EXPECT_EQ(current_isa(), isa);
     }
-    for (Isa isa : {Isa::avx2, Isa::avx512}) {
+    for (Isa isa : {Isa::avx2, Isa::avx512, Isa::amx}) {
         if (std::count(available_isas().begin(), available_isas().end(), isa) == 0) {
             EXPECT_THROW(set_isa(isa), Error);
         }

@@ -75,7 +75,7 @@ constexpr ExpertKernels kReference{
 
 const ExpertKernels& expert_kernels(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa == Isa::avx512) return expert_kernels_avx512();
+    if (isa >= Isa::avx512) return expert_kernels_avx512();
     if (isa == Isa::avx2) return expert_kernels_avx2();
 #endif
     (void)isa;

@@ -106,7 +106,7 @@ void check(MatrixView<const float> q, std::span<const AttentionRun> runs,
 
 AttentionFn attention_kernel(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa == Isa::avx512) return attention_kernel_avx512();
+    if (isa >= Isa::avx512) return attention_kernel_avx512();
     if (isa == Isa::avx2) return attention_kernel_avx2();
 #endif
     (void)isa;

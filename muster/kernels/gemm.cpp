@@ -11,6 +11,7 @@ namespace muster {
 
 const GemmKernels& gemm_kernels_avx2() noexcept;
 const GemmKernels& gemm_kernels_avx512() noexcept;
+const GemmKernels& gemm_kernels_amx() noexcept;
 
 namespace {
 
@@ -115,6 +116,7 @@ struct TileRunner {
 
 const GemmKernels& gemm_kernels(Isa isa) noexcept {
 #if MUSTER_X86
+    if (isa == Isa::amx) return gemm_kernels_amx();
     if (isa == Isa::avx512) return gemm_kernels_avx512();
     if (isa == Isa::avx2) return gemm_kernels_avx2();
 #endif

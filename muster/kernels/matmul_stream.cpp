@@ -48,7 +48,7 @@ StreamFn stream_kernel(DType dtype, Isa isa) noexcept {
     MUSTER_ASSERT(static_cast<size_t>(dtype) < 4);
     const StreamKernels* kernels = &kReference;
 #if MUSTER_X86
-    if (isa == Isa::avx512) kernels = &stream_kernels_avx512();
+    if (isa >= Isa::avx512) kernels = &stream_kernels_avx512();
     if (isa == Isa::avx2) kernels = &stream_kernels_avx2();
 #endif
     (void)isa;

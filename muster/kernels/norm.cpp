@@ -54,7 +54,7 @@ void for_rows(MatrixView<const float> x, std::span<const float> weight, std::spa
 
 const NormKernels& norm_kernels(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa == Isa::avx512) return norm_kernels_avx512();
+    if (isa >= Isa::avx512) return norm_kernels_avx512();
     if (isa == Isa::avx2) return norm_kernels_avx2();
 #endif
     (void)isa;

@@ -41,7 +41,7 @@ constexpr SoftmaxKernels kReference{max_of, exp_in_place, exp_sum, scale};
 
 const SoftmaxKernels& softmax_kernels(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa == Isa::avx512) return softmax_kernels_avx512();
+    if (isa >= Isa::avx512) return softmax_kernels_avx512();
     if (isa == Isa::avx2) return softmax_kernels_avx2();
 #endif
     (void)isa;

@@ -86,7 +86,7 @@ constexpr ConvertKernels kGeneric{decode_f16, decode_bf16, decode_q8_0,
 
 const ConvertKernels& kernels(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa == Isa::avx512) return convert_kernels_avx512();
+    if (isa >= Isa::avx512) return convert_kernels_avx512();
     if (isa == Isa::avx2) return convert_kernels_avx2();
 #endif
     (void)isa;
