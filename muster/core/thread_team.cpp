@@ -46,16 +46,22 @@ ThreadTeam::~ThreadTeam() {
     {
         std::lock_guard lock(mutex_);
         stop_ = true;
-        generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     for (std::thread& t : threads_) t.join();
 }
 
-void ThreadTeam::take_tasks(int worker, const TaskRef& f) {
-    for (int task = next_.fetch_add(1, std::memory_order_relaxed); task < tasks_;
-         task = next_.fetch_add(1, std::memory_order_relaxed)) {
-        f(task, worker);
+bool ThreadTeam::take_task(int worker) {
+    uint64_t state = state_.load(std::memory_order_seq_cst);
+    for (;;) {
+        const auto unclaimed = static_cast<uint32_t>(state);
+        if (unclaimed == 0) return false;
+        const TaskRef* job = job_.load(std::memory_order_relaxed);
+        const int tasks = tasks_.load(std::memory_order_relaxed);
+        if (!state_.compare_exchange_weak(state, state - 1, std::memory_order_seq_cst)) continue;
+        (*job)(tasks - static_cast<int>(unclaimed), worker);
+        unfinished_.fetch_sub(1, std::memory_order_release);
+        return true;
     }
 }
 
@@ -65,17 +71,18 @@ void ThreadTeam::run(int tasks, TaskRef f) {
         for (int i = 0; i < tasks; ++i) f(i, 0);
         return;
     }
-    tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<int>(threads_.size()), std::memory_order_relaxed);
     job_.store(&f, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_seq_cst);
+    tasks_.store(tasks, std::memory_order_relaxed);
+    unfinished_.store(tasks, std::memory_order_relaxed);
+    const uint64_t run = (state_.load(std::memory_order_relaxed) >> 32) + 1;
+    state_.store(run << 32 | static_cast<uint64_t>(tasks), std::memory_order_seq_cst);
     if (asleep_.load(std::memory_order_seq_cst) > 0) {
         std::lock_guard lock(mutex_);
         wake_.notify_all();
     }
-    take_tasks(0, f);
-    for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
+    while (take_task(0)) {
+    }
+    for (int spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
         if (spins < kSpins) {
             pause_cpu();
         } else {
@@ -85,23 +92,20 @@ void ThreadTeam::run(int tasks, TaskRef f) {
 }
 
 void ThreadTeam::work(int worker) {
-    uint64_t seen = 0;
-    for (;;) {
-        int spins = 0;
-        while (generation_.load(std::memory_order_acquire) == seen) {
-            if (++spins < kSpins) {
-                pause_cpu();
-                continue;
-            }
+    for (int spins = 0; !stop_.load(std::memory_order_relaxed); ++spins) {
+        if (take_task(worker)) {
+            spins = 0;
+        } else if (spins < kSpins) {
+            pause_cpu();
+        } else {
             std::unique_lock lock(mutex_);
             asleep_.fetch_add(1, std::memory_order_seq_cst);
-            wake_.wait(lock, [&] { return generation_.load(std::memory_order_seq_cst) != seen; });
+            wake_.wait(lock, [&] {
+                return stop_ || static_cast<uint32_t>(state_.load(std::memory_order_seq_cst)) != 0;
+            });
             asleep_.fetch_sub(1, std::memory_order_relaxed);
+            spins = 0;
         }
-        ++seen;
-        if (stop_) return;  // written before the generation moved, which this thread has seen
-        take_tasks(worker, *job_.load(std::memory_order_relaxed));
-        busy_.fetch_sub(1, std::memory_order_release);
     }
 }
 

@@ -13,7 +13,8 @@
 namespace muster {
 
 /// The engine's own threads: `threads` workers, of which the caller of run() is worker 0. Between
-/// runs the others spin for a short while, then sleep. One run at a time; run() must be called from
+/// runs the others spin for a short while, then sleep. A run waits for those that took a task, not
+/// for those that have not got a core meanwhile. One run at a time; run() must be called from
 /// one thread at a time.
 class ThreadTeam final : public Executor {
   public:
@@ -27,17 +28,18 @@ class ThreadTeam final : public Executor {
     void run(int tasks, TaskRef f) override;
 
   private:
+    bool take_task(int worker);
     void work(int worker);
-    void take_tasks(int worker, const TaskRef& f);
 
     std::vector<std::thread> threads_;
+    /// Written only while no task is left to claim: whoever claims one has read the run's own.
     std::atomic<const TaskRef*> job_{nullptr};
-    std::atomic<int> next_{0};
-    int tasks_ = 0;
-    std::atomic<uint64_t> generation_{0};  ///< counts runs; a worker that sees it move starts
-    std::atomic<int> busy_{0};             ///< workers that have not finished the current run
+    std::atomic<int> tasks_{0};
+    /// Number of the run (high half) and its tasks that nobody has claimed (low half).
+    std::atomic<uint64_t> state_{0};
+    std::atomic<int> unfinished_{0};  ///< tasks of the run
     std::atomic<int> asleep_{0};
-    bool stop_ = false;
+    std::atomic<bool> stop_{false};
     std::mutex mutex_;
     std::condition_variable wake_;
 };
