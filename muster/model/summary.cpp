@@ -5,6 +5,7 @@
 
 #include "muster/model/kv_cache.h"
 #include "muster/model/request_routing.h"
+#include "muster/model/training_checkpoint.h"
 
 namespace muster {
 namespace {
@@ -78,6 +79,7 @@ std::string to_json(const ModelSummary& s) {
                         {"per_token_fixed", p.per_token_fixed},
                         {"per_expert", p.per_expert}}},
                       {"experts_per_token", routed},
+                      {"expert_used_count", equivalent_top_k(s.config)},
                       {"activated_parameters", s.activated < 0 ? json(nullptr) : json(s.activated)},
                       {"weight_bytes", s.weight_bytes},
                       {"expert_bytes", s.expert_bytes},

@@ -9,6 +9,7 @@
 
 #include "muster/core/buffer.h"
 #include "muster/kernels/gemm.h"
+#include "muster/kernels/gemm_pack.h"
 #include "muster/kernels/softmax.h"
 #include "muster/train/tensors.h"
 #include "muster/train/torch_executor.h"
@@ -37,19 +38,30 @@ class HeadAttention {
     explicit HeadAttention(const AttentionShape& shape)
         : shape_(shape),
           kernels_(gemm_kernels(current_isa())),
-          panels_((shape.length + kernels_.nr - 1) / kernels_.nr),
+          panels_(kernels_.panels(shape.length)),
           padded_(panels_ * kernels_.nr),
-          keys_(static_cast<size_t>(padded_ * shape.head_dim)),
+          dim_elements_(kernels_.elements(shape.compute, shape.head_dim)),
+          length_elements_(kernels_.elements(shape.compute, shape.length)),
+          keys_(static_cast<size_t>(padded_ * dim_elements_)),
           values_(keys_.size()),
+          right_(static_cast<size_t>(kernels_.panels(shape.head_dim) * kernels_.nr *
+                                     length_elements_)),
           probabilities_(static_cast<size_t>(kBlock * padded_)),
-          gradients_(probabilities_.size()) {}
+          gradients_(probabilities_.size()),
+          rows_(static_cast<size_t>(shape.length)) {
+        if (shape.compute == Compute::f32) return;
+        const int64_t longest = std::max(dim_elements_, length_elements_);
+        rounded_.reserve(static_cast<size_t>(
+            std::max(GemmRows::round_size(longest), kMaxTileCols * dim_elements_)));
+    }
 
     void forward(HeadRows q, HeadRows k, HeadRows v, HeadRows y) {
         pack_transposed(k, keys_);
+        pack_right(v);
         for (int64_t first = 0; first < shape_.length; first += kBlock) {
             const int64_t rows = std::min(kBlock, shape_.length - first), keys = first + rows;
             block_probabilities(q, first, rows);
-            times(probabilities_, rows, keys, v, y, first);
+            times_right(probabilities_, rows, keys, y, first);
         }
     }
 
@@ -58,13 +70,14 @@ class HeadAttention {
                   HeadRows dv) {
         pack_transposed(k, keys_);
         pack_transposed(v, values_);
+        pack_right(k);
         for (int64_t first = 0; first < shape_.length; first += kBlock) {
             const int64_t rows = std::min(kBlock, shape_.length - first), keys = first + rows;
             block_probabilities(q, first, rows);
             transposed_times(probabilities_, rows, keys, dy, first, dv);
             products(dy, first, rows, values_, keys, gradients_);
             score_gradients(first, rows);
-            times(gradients_, rows, keys, k, dq, first);
+            times_right(gradients_, rows, keys, dq, first);
             transposed_times(gradients_, rows, keys, q, first, dk);
         }
     }
@@ -72,16 +85,47 @@ class HeadAttention {
   private:
     float scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
 
-    /// Panels [head_dim][nr] of the transpose of one head's rows.
+    /// Panels of the transpose of one head's rows.
     void pack_transposed(HeadRows x, std::vector<float>& out) {
         const float* rows[kMaxTileCols];
         for (int64_t p = 0; p < panels_; ++p) {
             const int64_t first = p * kernels_.nr;
             const int count =
                 static_cast<int>(std::min<int64_t>(kernels_.nr, shape_.length - first));
-            for (int i = 0; i < count; ++i) rows[i] = x.row(first + i);
-            kernels_.transpose(rows, count, shape_.head_dim, out.data() + first * shape_.head_dim);
+            for (int i = 0; i < count; ++i) {
+                rows[i] = x.row(first + i);
+                if (shape_.compute == Compute::f32) continue;
+                float* rounded = rounded_.data() + i * dim_elements_;
+                kernels_.round_row(rows[i], shape_.head_dim, rounded);
+                rows[i] = rounded;
+            }
+            kernels_.transpose(rows, count, dim_elements_, out.data() + first * dim_elements_);
         }
+    }
+
+    /// right_: panels of one head's rows.
+    void pack_right(HeadRows x) {
+        for (int64_t t = 0; t < shape_.length; ++t) rows_[static_cast<size_t>(t)] = x.row(t);
+        pack_gathered(kernels_, shape_.compute, rows_.data(), shape_.length, {0, shape_.head_dim},
+                      right_.data(), kernels_.nr, length_elements_ * kernels_.nr);
+    }
+
+    /// c [rows, cols] = rows of `values` values times b.
+    void multiply(const float* const* a, int64_t rows, int64_t values, Panels b, int64_t cols,
+                  float* c, int64_t ldc) {
+        GemmRows product;
+        product.a = a;
+        product.rows = rows;
+        product.k = kernels_.elements(shape_.compute, values);
+        if (shape_.compute == Compute::bf16) {
+            product.rounded = rounded_.data();
+            product.values = values;
+        }
+        product.b = b;
+        product.cols = cols;
+        product.c = c;
+        product.ldc = ldc;
+        gemm_rows(kernels_, shape_.compute, product);
     }
 
     /// out [rows, padded]: rows `first`… of x times the packed transpose, for keys [0, keys).
@@ -89,15 +133,8 @@ class HeadAttention {
                   int64_t keys, std::vector<float>& out) {
         const float* a[kBlock];
         for (int64_t i = 0; i < rows; ++i) a[i] = x.row(first + i);
-        GemmRows product;
-        product.a = a;
-        product.rows = rows;
-        product.k = shape_.head_dim;
-        product.b = {packed.data(), kernels_.nr, kernels_.nr * shape_.head_dim};
-        product.cols = keys;
-        product.c = out.data();
-        product.ldc = padded_;
-        gemm_rows(kernels_, Compute::f32, product);
+        const Panels b{packed.data(), kernels_.nr, kernels_.nr * dim_elements_};
+        multiply(a, rows, shape_.head_dim, b, keys, out.data(), padded_);
     }
 
     /// probabilities_ [rows, padded]: softmax over the keys each query may see, zero for the others
@@ -135,32 +172,13 @@ class HeadAttention {
         }
     }
 
-    /// Rows `first`… of out = m [rows, keys] * x [keys, head_dim].
-    void times(const std::vector<float>& m, int64_t rows, int64_t keys, HeadRows x, HeadRows out,
-               int64_t first) {
+    /// Rows `first`… of out = m [rows, keys] * the first `keys` rows that right_ holds.
+    void times_right(const std::vector<float>& m, int64_t rows, int64_t keys, HeadRows out,
+                     int64_t first) {
         const float* a[kBlock];
         for (int64_t i = 0; i < rows; ++i) a[i] = m.data() + i * padded_;
-        GemmRows product;
-        product.a = a;
-        product.rows = rows;
-        product.k = keys;
-        product.b = {x.row(0), x.stride, kernels_.nr};
-        if (shape_.head_dim % kernels_.nr != 0) product.b = widened(x, keys);
-        product.cols = shape_.head_dim;
-        product.c = out.row(first);
-        product.ldc = out.stride;
-        gemm_rows(kernels_, Compute::f32, product);
-    }
-
-    /// Panels are read in full: rows whose width is no multiple of a panel's are copied, with zeros
-    /// behind them.
-    Panels widened(HeadRows x, int64_t keys) {
-        const int64_t width = kernels_.panels(shape_.head_dim) * kernels_.nr;
-        wide_.resize(static_cast<size_t>(shape_.length * width));
-        for (int64_t t = 0; t < keys; ++t) {
-            std::copy_n(x.row(t), shape_.head_dim, wide_.data() + t * width);
-        }
-        return {wide_.data(), width, kernels_.nr};
+        const Panels b{right_.data(), kernels_.nr, kernels_.nr * length_elements_};
+        multiply(a, rows, keys, b, shape_.head_dim, out.row(first), out.stride);
     }
 
     /// out [keys, head_dim] += m^T [keys, rows] * rows `first`… of x.
@@ -180,14 +198,16 @@ class HeadAttention {
         product.c[0] = {out.row(0), keys, shape_.head_dim, out.stride};
         product.accumulate = true;
         outer_.reserve(kOuterScratch);
-        gemm_outer(kernels_, Compute::f32, product, outer_.data());
+        gemm_outer(kernels_, shape_.compute, product, outer_.data());
     }
 
     AttentionShape shape_;
     const GemmKernels& kernels_;
     int64_t panels_, padded_;
-    std::vector<float> keys_, values_, probabilities_, gradients_, wide_;
-    Buffer<float> outer_;
+    int64_t dim_elements_, length_elements_;
+    std::vector<float> keys_, values_, right_, probabilities_, gradients_;
+    std::vector<const float*> rows_;
+    Buffer<float> outer_, rounded_;
 };
 
 HeadRows head_rows(const at::Tensor& x, const AttentionShape& shape, int64_t sequence,
@@ -214,7 +234,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         const AttentionShape shape = *given;
         context->save_for_backward({q, k, v});
         context->saved_data["shape"] =
-            std::vector<int64_t>{shape.length, shape.heads, shape.kv_heads, shape.head_dim};
+            std::vector<int64_t>{shape.length, shape.heads, shape.kv_heads, shape.head_dim,
+                                 static_cast<int64_t>(shape.compute)};
         at::Tensor y = at::empty_like(q);
         const int64_t group = shape.heads / shape.kv_heads;
         for_heads(shape, q.size(0), [&](HeadAttention& attention, int64_t s, int64_t kv) {
@@ -229,8 +250,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     static variable_list backward(AutogradContext* context, variable_list grads) {
         const variable_list saved = context->get_saved_variables();
         const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
-        const auto s4 = context->saved_data["shape"].toIntVector();
-        const AttentionShape shape{s4[0], s4[1], s4[2], s4[3]};
+        const auto n = context->saved_data["shape"].toIntVector();
+        const AttentionShape shape{n[0], n[1], n[2], n[3], static_cast<Compute>(n[4])};
         const at::Tensor dy = grads[0].contiguous();
         at::Tensor dq = at::empty_like(q), dk = at::zeros_like(k), dv = at::zeros_like(v);
         const int64_t group = shape.heads / shape.kv_heads;

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "muster/kernels/matmul.h"
+
 namespace muster::train {
 
 struct AttentionShape {
@@ -12,6 +14,7 @@ struct AttentionShape {
     int64_t heads = 0;
     int64_t kv_heads = 0;  ///< divides heads; head h reads key/value head h / (heads / kv_heads)
     int64_t head_dim = 0;
+    Compute compute = Compute::f32;  ///< of the products; softmax and sums are f32
 };
 
 /// Differentiable causal attention softmax(q k^T / sqrt(head_dim)) v within each sequence. q:

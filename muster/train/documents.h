@@ -59,7 +59,7 @@ struct TokenFileSource {
 };
 
 /// Tokenises and writes a token file atomically. Throws Error (no documents, vocabulary above
-/// 65536).
+/// 65536, or `progress` asks to stop).
 void write_token_file(const std::filesystem::path& path, const TokenFileSource& source,
                       const Tokenizer& tokenizer, const Progress& progress);
 

@@ -81,6 +81,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
                 const float scale =
                     1.0f / std::sqrt(sum / static_cast<float>(d) + static_cast<float>(eps));
                 pi[r] = scale;
+#pragma omp simd
                 for (int64_t i = 0; i < d; ++i) py[r * d + i] = row[i] * scale * pw[i];
             }
         });
@@ -114,6 +115,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 #pragma omp simd reduction(+ : dot)
                     for (int64_t i = 0; i < d; ++i) dot += g[i] * pw[i] * row[i];
                     const float k = dot * s * s * s / static_cast<float>(d);
+#pragma omp simd
                     for (int64_t i = 0; i < d; ++i) {
                         out[i] = g[i] * pw[i] * s - row[i] * k;
                         dw[i] += g[i] * row[i] * s;
@@ -129,16 +131,22 @@ struct RopeFunction : torch::autograd::Function<RopeFunction> {
     static at::Tensor turned(const at::Tensor& x, int64_t head_dim, int64_t context, double theta,
                              bool interleaved, int sign) {
         at::Tensor y = x.contiguous().clone();
-        std::vector<int32_t> positions(static_cast<size_t>(y.size(0)));
+        std::vector<int32_t> positions(static_cast<size_t>(context));
         for (size_t t = 0; t < positions.size(); ++t) {
-            positions[t] = sign * static_cast<int32_t>(static_cast<int64_t>(t) % context);
+            positions[t] = sign * static_cast<int32_t>(t);
         }
-        // One task per stretch of rows; the kernel itself is serial.
-        const int64_t rows = y.size(0);
-        at::parallel_for(0, rows, kNormGrain, [&](int64_t begin, int64_t end) {
-            muster::rope(mutable_matrix(y).slice(begin, end - begin), static_cast<int>(head_dim),
-                         {positions.data() + begin, static_cast<size_t>(end - begin)},
-                         static_cast<float>(theta), interleaved);
+        RopeTable table;
+        table.fill(static_cast<int>(head_dim), positions, static_cast<float>(theta));
+        // One task per stretch of rows within a sequence; the kernel itself is serial.
+        const int64_t rows = y.size(0), stretch = std::min(context, kNormGrain);
+        const int64_t stretches = (context + stretch - 1) / stretch;
+        at::parallel_for(0, rows / context * stretches, 1, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) {
+                const int64_t first = i % stretches * stretch;
+                const int64_t count = std::min(stretch, context - first);
+                muster::rope(mutable_matrix(y).slice(i / stretches * context + first, count), table,
+                             first, interleaved);
+            }
         });
         return y;
     }
@@ -175,7 +183,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 
 at::Tensor rope(const at::Tensor& x, int64_t head_dim, int64_t context, double theta,
                 bool interleaved) {
-    TORCH_CHECK(is_kernel_tensor(x), "rope: expected an f32 CPU tensor");
+    TORCH_CHECK(is_kernel_tensor(x) && x.size(0) % context == 0,
+                "rope: expected an f32 CPU tensor of whole sequences");
     return RopeFunction::apply(x, head_dim, context, theta, interleaved);
 }
 

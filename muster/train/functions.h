@@ -16,7 +16,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& w, Compute compute);
 /// x / sqrt(mean(x^2) + eps) * weight over the last dimension.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-/// Rotary embedding of x [tokens, heads * head_dim], row t at position t % context.
+/// Rotary embedding of x [tokens, heads * head_dim], row t at position t % context; tokens is a
+/// multiple of context.
 at::Tensor rope(const at::Tensor& x, int64_t head_dim, int64_t context, double theta,
                 bool interleaved);
 

@@ -58,17 +58,20 @@ TEST(TrainFunctions, AttentionMatchesTorch) {
     at::manual_seed(4);
     // Lengths around the kernel's block of 64 and panel of 32; grouped heads; a head size that is
     // no multiple of the panel.
-    for (const AttentionShape shape :
-         {AttentionShape{1, 1, 1, 8}, AttentionShape{70, 4, 2, 24}, AttentionShape{33, 2, 2, 32},
-          AttentionShape{130, 3, 1, 64}}) {
+    for (AttentionShape shape : {AttentionShape{1, 1, 1, 8}, AttentionShape{70, 4, 2, 24},
+                                 AttentionShape{33, 2, 2, 32}, AttentionShape{130, 3, 1, 64}}) {
         const int64_t tokens = 2 * shape.length;
         const std::vector<at::Tensor> inputs{at::randn({tokens, shape.heads * shape.head_dim}),
                                              at::randn({tokens, shape.kv_heads * shape.head_dim}),
                                              at::randn({tokens, shape.kv_heads * shape.head_dim})};
-        const auto attention = [&](const auto& x) {
-            return causal_attention(x[0], x[1], x[2], shape);
-        };
-        expect_same_gradients(attention, attention, inputs, kF32);
+        for (const Compute compute : {Compute::f32, Compute::bf16}) {
+            shape.compute = compute;
+            const auto attention = [&](const auto& x) {
+                return causal_attention(x[0], x[1], x[2], shape);
+            };
+            expect_same_gradients(attention, attention, inputs,
+                                  compute == Compute::f32 ? kF32 : kBf16);
+        }
     }
 }
 

@@ -70,7 +70,8 @@ at::Tensor BlockImpl::attention(const at::Tensor& x, int64_t length) const {
     const at::Tensor v = linear(x, value, compute_);
     q = rope(q, c.head_dim, length, c.rope_theta, interleaved);
     k = rope(k, c.head_dim, length, c.rope_theta, interleaved);
-    const at::Tensor y = causal_attention(q, k, v, {length, c.heads, c.kv_heads, c.head_dim});
+    const at::Tensor y =
+        causal_attention(q, k, v, {length, c.heads, c.kv_heads, c.head_dim, compute_});
     return linear(y, output, compute_);
 }
 

@@ -5,10 +5,6 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
 
@@ -24,39 +20,6 @@ namespace {
 double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
-}
-
-/// Whether document `index` is held out, when no test files are given: the same documents in every
-/// run.
-bool held_out(int64_t index, double share) {
-    return static_cast<double>(mix64(static_cast<uint64_t>(index)) >> 11) * 0x1p-53 < share;
-}
-
-/// Runs muster-vocabulary, which stands beside the running program or on the PATH. Its own message
-/// says what went wrong.
-void run_vocabulary_program(const TrainConfig& config, const fs::path& output) {
-    std::error_code error;
-    const fs::path beside =
-        fs::read_symlink("/proc/self/exe", error).parent_path() / "muster-vocabulary";
-    std::vector<std::string> arguments{
-        fs::exists(beside, error) ? beside.string() : "muster-vocabulary",
-        std::to_string(config.data.vocabulary_size), std::to_string(config.data.vocabulary_sample),
-        std::to_string(config.training.seed), output.string()};
-    for (const fs::path& file : config.data.train) arguments.push_back(file.string());
-    std::vector<char*> argv;
-    for (std::string& a : arguments) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    pid_t child = 0;
-    int status = 0;
-    const int failed = ::posix_spawnp(&child, argv[0], nullptr, nullptr, argv.data(), environ);
-    if (failed != 0)
-        throw Error("muster-vocabulary", "is not installed; it belongs beside muster-train");
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        throw Error("data", fmt::format("cannot train a vocabulary of {} tokens on data.train",
-                                        config.data.vocabulary_size));
-    }
 }
 
 }  // namespace
@@ -79,7 +42,9 @@ Trainer::Trainer(TrainConfig config, bool resume, TrainCallbacks callbacks)
 
     at::set_num_threads(config_.training.threads > 0 ? config_.training.threads : available_cpus());
     at::manual_seed(config_.training.seed);
-    load_documents();
+    data_ = prepare_data(config_, resume, callbacks_.progress);
+    sampler_ = std::make_unique<WindowSampler>(data_.train->tokens(), config_.model.context,
+                                               config_.training.seed);
     LanguageModelOptions options;
     options.config = config_.model;
     options.losses = config_.losses;
@@ -102,42 +67,6 @@ Trainer::Trainer(TrainConfig config, bool resume, TrainCallbacks callbacks)
     state_.config = to_toml(config_);
     write_file(directory / "config.toml", state_.config);
     metrics_ = std::make_unique<Metrics>(directory, checkpoint ? state_.step : -1);
-}
-
-fs::path Trainer::make_tokenizer(const fs::path& target) {
-    if (!config_.data.tokenizer.empty()) {
-        write_file(target, read_file(config_.data.tokenizer));
-    } else if (!fs::exists(target)) {
-        if (callbacks_.progress) callbacks_.progress("training the vocabulary", 0, 0);
-        run_vocabulary_program(config_, target);
-    }
-    return target;
-}
-
-void Trainer::load_documents() {
-    const fs::path& directory = config_.output.directory;
-    const fs::path path = make_tokenizer(directory / "tokenizer.model");
-    const Tokenizer tokenizer = Tokenizer::from_sentencepiece(read_file(path));
-    if (tokenizer.vocab_size() != config_.data.vocabulary_size) {
-        throw Error(path.string(),
-                    fmt::format("has {} tokens, expected data.vocabulary_size = {}",
-                                tokenizer.vocab_size(), config_.data.vocabulary_size));
-    }
-    const double share = config_.data.test.empty() ? config_.data.held_out : 0;
-    const auto load = [&](const char* name, const std::vector<fs::path>& files, bool test) {
-        const fs::path tokens = directory / name;
-        if (!fs::exists(tokens)) {
-            TokenFileSource source{files, nullptr};
-            if (share > 0) source.keep = [=](int64_t i) { return held_out(i, share) == test; };
-            write_token_file(tokens, source, tokenizer, callbacks_.progress);
-        }
-        return std::make_unique<TokenFile>(tokens, tokenizer.vocab_size());
-    };
-    train_ = load("train.tokens", config_.data.train, false);
-    test_ = load("test.tokens", config_.data.test.empty() ? config_.data.train : config_.data.test,
-                 true);
-    sampler_ = std::make_unique<WindowSampler>(train_->tokens(), config_.model.context,
-                                               config_.training.seed);
 }
 
 void Trainer::for_moe_layers(const std::function<void(MoEImpl&)>& f) const {
@@ -318,11 +247,11 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop) {
 std::map<std::string, std::vector<int64_t>> Trainer::held_out_streams() const {
     const int64_t tokens = config_.output.eval_tokens;
     std::map<std::string, std::vector<int64_t>> streams;
-    for (int i = 0; i < test_->documents(); ++i) {
+    for (int i = 0; i < data_.test->documents(); ++i) {
         std::vector<int64_t>& stream =
-            streams[test_->domains()[static_cast<size_t>(test_->domain_of(i))]];
+            streams[data_.test->domains()[static_cast<size_t>(data_.test->domain_of(i))]];
         if (static_cast<int64_t>(stream.size()) > tokens) continue;
-        const auto document = test_->document(i);
+        const auto document = data_.test->document(i);
         stream.insert(stream.end(), document.begin(), document.end());
     }
     for (auto& [domain, stream] : streams) {

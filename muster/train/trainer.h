@@ -12,13 +12,12 @@
 
 #include "muster/core/progress.h"
 #include "muster/routing/controller.h"
-#include "muster/tokenizer/tokenizer.h"
 #include "muster/train/checkpoint.h"
 #include "muster/train/config.h"
-#include "muster/train/documents.h"
 #include "muster/train/language_model.h"
 #include "muster/train/metrics.h"
 #include "muster/train/optimizer.h"
+#include "muster/train/prepared_data.h"
 
 namespace muster::train {
 
@@ -52,10 +51,9 @@ struct TrainCallbacks {
 enum class TrainEnd { finished, interrupted };
 
 /// Trains a language model as a config says. Prepares the run's directory on construction
-/// (config.toml, tokenizer.model, train.tokens, test.tokens; what is there from an earlier start is
-/// reused), resumes from the newest checkpoint when `resume`, else refuses a directory that holds
-/// one. Throws Error; a loss that is not finite is an Error too, and leaves the last checkpoint as
-/// it was. One instance, one thread.
+/// (config.toml and prepare_data's files), resumes from the newest checkpoint when `resume`, else
+/// refuses a directory that holds one. Throws Error; a loss that is not finite is an Error too, and
+/// leaves the last checkpoint as it was. One instance, one thread.
 class Trainer {
   public:
     Trainer(TrainConfig config, bool resume, TrainCallbacks callbacks);
@@ -74,8 +72,6 @@ class Trainer {
     struct Losses {
         double loss = 0, auxiliary = 0;
     };
-    void load_documents();
-    std::filesystem::path make_tokenizer(const std::filesystem::path& target);
     Losses train_step();
     void check_finite(double loss, double norm) const;
     at::Tensor next_batch();
@@ -95,7 +91,7 @@ class Trainer {
 
     TrainConfig config_;
     TrainCallbacks callbacks_;
-    std::unique_ptr<TokenFile> train_, test_;
+    PreparedData data_;
     std::unique_ptr<WindowSampler> sampler_;
     LanguageModel model_{nullptr};
     std::unique_ptr<AdamW> optimizer_;

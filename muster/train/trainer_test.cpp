@@ -136,6 +136,23 @@ TEST_F(TrainerTest, RefusesToOverwriteAndToResumeNothing) {
                 ThrowsMessage<Error>(HasSubstr("model.safetensors")));
 }
 
+// A run that was given other data does not go on, and a new start in the directory of one that
+// never saved takes the new data.
+TEST_F(TrainerTest, DataOfAnotherRunIsNotReused) {
+    Trainer(config("data", 2), false, {}).run(go_);
+    const auto tokens_of = [&](const char* run) {
+        return std::filesystem::file_size(directory_ / run / "train.tokens");
+    };
+    { Trainer unsaved(config("other", 2), false, {}); }
+    const auto before = tokens_of("other");
+    const std::string text = read_file(directory_ / "text.jsonl");
+    write_file(directory_ / "text.jsonl", text + text);
+    { Trainer unsaved(config("other", 2), false, {}); }
+    EXPECT_GT(tokens_of("other"), before);
+    EXPECT_THAT(([&] { Trainer(config("data", 4), true, {}); }),
+                ThrowsMessage<Error>(HasSubstr("other data")));
+}
+
 TEST_F(TrainerTest, StopsWhenTheLossIsNoNumber) {
     TrainConfig c = config("nan", 50);
     c.output.checkpoint_every = 2;
