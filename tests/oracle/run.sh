@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run.sh [BUILD]: other programs beside Muster, on a small model trained for it here: token ids (llama.cpp, Hugging
-# Face's tokenizers) and next-token distributions (llama.cpp, f32 and q8_0). BUILD (build/test) holds the programs and,
-# in oracle/, the npm packages: downloaded once, again when package-lock.json changes.
+# Face's tokenizers), the Hugging Face directory's weights and settings, and next-token distributions (llama.cpp, f32
+# and q8_0). BUILD (build/test) holds the programs and, in oracle/, the npm packages: downloaded once, again when
+# package-lock.json changes.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 bin="$(cd "${1:-$root/build/test}" && pwd)"
@@ -66,10 +67,11 @@ quietly() { "$@" >log.txt 2>&1 || { tail -5 log.txt; exit 1; }; }
 quietly "$bin/muster-train" small.toml --text "${texts[@]}" --output run
 quietly "$bin/muster" export run -o f32.gguf --type f32
 quietly "$bin/muster" export run -o q8_0.gguf --type q8_0
-quietly "$bin/muster" export run -o hf --format hf
+quietly "$bin/muster" export run -o hf --format hf --type f32
 
 printf 'token ids: '
 node "$install/tokenizer_oracle.mjs" f32.gguf hf/tokenizer.json --muster "$bin/muster" --texts "$root/models/heldout"
+node "$install/hf_oracle.mjs" f32.gguf hf
 logits() {
     node "$install/logits_oracle.mjs" "$@" --muster "$bin/muster" --log-probabilities "$bin/log_probabilities"
 }
