@@ -41,8 +41,7 @@ for ((k = 1; k <= kills; k++)); do
     sleep "$(awk -v s=$RANDOM 'BEGIN { print 0.6 + 2.2 * s / 32768 }')"
     kill -9 $pid 2>/dev/null || true
     wait $pid 2>/dev/null || true
-    [ -d parts/checkpoints ] && ls parts/checkpoints | grep -q '^step-[0-9]*$' && resume="--resume"
-    if [ -z "$resume" ]; then rm -rf parts; fi
+    compgen -G 'parts/checkpoints/step-???????' >/dev/null && resume="--resume"
 done
 # shellcheck disable=SC2086
 "$bin/muster-train" config.toml --output parts $resume >/dev/null 2>parts.log || { cat parts.log; exit 1; }
