@@ -84,11 +84,16 @@ class Report {
     bool json_ = false;
 };
 
-inline int int_option(int argc, char** argv, const char* name, int fallback) {
+inline const char* text_option(int argc, char** argv, const char* name, const char* fallback) {
     for (int i = 1; i + 1 < argc; ++i) {
-        if (std::strcmp(argv[i], name) == 0) return std::atoi(argv[i + 1]);
+        if (std::strcmp(argv[i], name) == 0) return argv[i + 1];
     }
     return fallback;
+}
+
+inline int int_option(int argc, char** argv, const char* name, int fallback) {
+    const char* text = text_option(argc, argv, name, nullptr);
+    return text != nullptr ? std::atoi(text) : fallback;
 }
 
 }  // namespace muster::bench

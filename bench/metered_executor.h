@@ -6,6 +6,7 @@
 
 #include "measure.h"
 #include "muster/core/thread_team.h"
+#include "muster/cpu/isa.h"
 
 namespace muster::bench {
 
@@ -63,9 +64,10 @@ class MeteredExecutor final : public Executor {
     double in_runs_ = 0;        ///< of the caller
 };
 
-/// `--threads n` (0: all) and `--cpu-clock 1`.
+/// `--threads n` (0: all) and `--cpu-clock 1`; `--isa NAME` makes the kernels use it.
 inline MeteredExecutor make_executor(int argc, char** argv, int threads = 0) {
     const bool processor = int_option(argc, argv, "--cpu-clock", 0) != 0;
+    if (const char* isa = text_option(argc, argv, "--isa", nullptr)) set_isa(parse_isa(isa));
     return MeteredExecutor(
         int_option(argc, argv, "--threads", threads),
         processor ? MeteredExecutor::Clock::processor : MeteredExecutor::Clock::wall);

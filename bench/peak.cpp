@@ -33,9 +33,9 @@ uint64_t scalar_read(const std::byte* data, size_t bytes) noexcept {
 
 PeakKernels kernels() noexcept {
 #if MUSTER_X86
-    if (available_isas().back() == Isa::amx) return peak_kernels_amx();
-    if (available_isas().back() == Isa::avx512) return peak_kernels_avx512();
-    if (available_isas().back() == Isa::avx2) return peak_kernels_avx2();
+    if (current_isa() == Isa::amx) return peak_kernels_amx();
+    if (current_isa() == Isa::avx512) return peak_kernels_avx512();
+    if (current_isa() == Isa::avx2) return peak_kernels_avx2();
 #endif
     return {32, 0, scalar_f32, nullptr, scalar_read};
 }

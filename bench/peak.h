@@ -12,7 +12,7 @@ namespace muster::bench {
 /// programs and the clock change it: measure it in turn with what is compared to it.
 
 /// Multiply-adds per second, times two, of independent chains of register operands: bf16 pair dot
-/// products (or tiles) and f32 fused multiply-adds of the strongest instruction set. bf16_peak is 0
+/// products (or tiles) and f32 fused multiply-adds of the current instruction set. bf16_peak is 0
 /// where the CPU has no such instruction. Each takes about `seconds`.
 double bf16_peak(MeteredExecutor& executor, double seconds);
 double f32_peak(MeteredExecutor& executor, double seconds);

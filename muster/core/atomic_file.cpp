@@ -21,18 +21,24 @@ namespace {
     throw Error(path.string(), std::string(what) + ": " + std::strerror(errno));
 }
 
-void sync_directory(const fs::path& directory) {
+}  // namespace
+
+void sync_directory(const fs::path& directory) noexcept {
     const int fd = ::open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY);
-    if (fd < 0) return;  // the rename stands; only its durability is unknown
+    if (fd < 0) return;
     ::fsync(fd);
     ::close(fd);
 }
 
-}  // namespace
-
 AtomicFile::AtomicFile(fs::path target)
     : target_(std::move(target)),
       temporary_(target_.string() + ".tmp" + std::to_string(::getpid())) {
+    std::error_code error;
+    const fs::file_status there = fs::status(target_, error);
+    if (fs::exists(there) && !fs::is_regular_file(there)) {
+        temporary_.clear();
+        throw Error(target_.string(), "is there and no regular file, expected a file or nothing");
+    }
     file_ = std::fopen(temporary_.c_str(), "wb");
     if (file_ == nullptr) fail(temporary_, "cannot create");
 }
@@ -83,6 +89,7 @@ std::string read_file(const fs::path& path, size_t limit) {
             throw Error(path.string(), "is longer than " + std::to_string(limit) + " bytes");
         }
     }
+    if (in.bad()) throw Error(path.string(), std::string("cannot read: ") + std::strerror(errno));
     return content;
 }
 

@@ -15,7 +15,8 @@ namespace muster {
 /// temporary file is removed. Not thread-safe.
 class AtomicFile {
   public:
-    /// Throws Error when the temporary file cannot be created.
+    /// Throws Error when the temporary file cannot be created, or the target is a directory or a
+    /// device.
     explicit AtomicFile(std::filesystem::path target);
     ~AtomicFile();
     AtomicFile(const AtomicFile&) = delete;
@@ -35,6 +36,10 @@ class AtomicFile {
     std::FILE* file_ = nullptr;
     size_t size_ = 0;
 };
+
+/// Flushes a directory's entries to disk: renames in it are then safe from a loss of power. Does
+/// nothing where the system refuses.
+void sync_directory(const std::filesystem::path& directory) noexcept;
 
 /// Writes a whole file atomically; throws Error.
 void write_file(const std::filesystem::path& path, std::string_view content);

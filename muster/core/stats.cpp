@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -29,6 +30,11 @@ Interval bootstrap_ratio(std::span<const double> values, std::span<const double>
     MUSTER_ASSERT(total > 0);
     Interval result;
     result.mean = std::accumulate(values.begin(), values.end(), 0.0) / total;
+    if (values.size() == 1) {
+        result.low = -std::numeric_limits<double>::infinity();
+        result.high = -result.low;
+        return result;
+    }
     Random random(seed);
     std::vector<double> ratios;
     ratios.reserve(static_cast<size_t>(draws));

@@ -14,7 +14,8 @@ struct Interval {
 
 /// Percentile bootstrap (Efron 1979) of the ratio sum(values) / sum(weights) over paired units,
 /// such as documents with their summed losses and token counts. `confidence` in (0, 1). Both spans
-/// have the same length >= 1 and the weights a positive sum; deterministic for a seed.
+/// have the same length >= 1 and the weights a positive sum; deterministic for a seed. One unit
+/// says nothing of the spread: its interval is infinite.
 Interval bootstrap_ratio(std::span<const double> values, std::span<const double> weights,
                          double confidence = 0.95, int draws = 2000, uint64_t seed = 1);
 

@@ -39,16 +39,26 @@ int available_cpus() noexcept {
 ThreadTeam::ThreadTeam(int threads) {
     MUSTER_ASSERT(threads >= 0);
     if (threads == 0) threads = available_cpus();
-    for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+    try {
+        for (int i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+    } catch (const std::exception&) {
+        const size_t started = threads_.size();
+        stop();
+        throw Error("threads", "the system started " + std::to_string(started + 1) + " of " +
+                                   std::to_string(threads) + " threads, expected all");
+    }
 }
 
-ThreadTeam::~ThreadTeam() {
+ThreadTeam::~ThreadTeam() { stop(); }
+
+void ThreadTeam::stop() {
     {
         std::lock_guard lock(mutex_);
         stop_ = true;
     }
     wake_.notify_all();
     for (std::thread& t : threads_) t.join();
+    threads_.clear();
 }
 
 bool ThreadTeam::take_task(int worker) {

@@ -18,7 +18,8 @@ namespace muster {
 /// one thread at a time.
 class ThreadTeam final : public Executor {
   public:
-    /// `threads` >= 1; 0 means as many as the process may use.
+    /// `threads` >= 1; 0 means as many as the process may use. Throws Error where the system does
+    /// not start them.
     explicit ThreadTeam(int threads = 0);
     ~ThreadTeam() override;
     ThreadTeam(const ThreadTeam&) = delete;
@@ -28,6 +29,7 @@ class ThreadTeam final : public Executor {
     void run(int tasks, TaskRef f) override;
 
   private:
+    void stop();
     bool take_task(int worker);
     void work(int worker);
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "muster/core/error.h"
 #include "muster/generate/token_losses.h"
@@ -14,10 +15,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kFewDocuments = 20;  // below, the bootstrap draws blocks of tokens instead
+constexpr int64_t kFewDocuments = 20;  // below, the bootstrap draws blocks of tokens instead
 constexpr size_t kBlockTokens = 256;
 
-/// What the bootstrap draws: a document, or a block of one.
+/// A block of a document: what the bootstrap draws, or parts of it.
 struct Unit {
     size_t document = 0;
     double loss = 0;
@@ -29,7 +30,22 @@ struct Corpus {
     std::vector<const Document*> documents;
     std::vector<std::vector<int32_t>> tokens;
     int64_t scored = 0;  ///< tokens that get a loss
-    bool blocks = false;
+
+    /// Whether a document is of the domain; null: every one is.
+    bool within(size_t document, const std::string* domain) const {
+        return domain == nullptr || documents[document]->domain == *domain;
+    }
+    /// Whether the domain's documents are so few that the bootstrap draws blocks of them.
+    bool blocks(const std::string* domain) const {
+        int64_t count = 0;
+        for (size_t d = 0; d < documents.size(); ++d) count += within(d, domain) ? 1 : 0;
+        return count < kFewDocuments;
+    }
+};
+
+/// Pairs that the bootstrap draws.
+struct Series {
+    std::vector<double> losses, tokens;
 };
 
 /// All tokens' losses under one policy, cut into units.
@@ -55,15 +71,13 @@ Corpus tokenize(const Model& model, const std::vector<Document>& documents, int6
     }
     if (corpus.documents.empty())
         throw Error("evaluation", "there is no text of at least two tokens to score");
-    corpus.blocks = corpus.documents.size() < kFewDocuments;
     return corpus;
 }
 
-void add_document(const Corpus& corpus, size_t document, const TokenLosses& losses, Scored& out) {
+void add_document(size_t document, const TokenLosses& losses, Scored& out) {
     const size_t n = losses.loss.size();
-    const size_t step = corpus.blocks ? kBlockTokens : n;
-    for (size_t begin = 0; begin < n; begin += step) {
-        const size_t end = std::min(n, begin + step);
+    for (size_t begin = 0; begin < n; begin += kBlockTokens) {
+        const size_t end = std::min(n, begin + kBlockTokens);
         Unit unit{document, 0, static_cast<double>(end - begin)};
         for (size_t i = begin; i < end; ++i) unit.loss += losses.loss[i];
         out.units.push_back(unit);
@@ -95,7 +109,7 @@ class Evaluation {
         for (size_t d = 0; d < corpus_.documents.size(); ++d) {
             const TokenLosses losses =
                 token_losses(context, cache, routing, corpus_.tokens[d], loss);
-            add_document(corpus_, d, losses, out);
+            add_document(d, losses, out);
             done += static_cast<int64_t>(losses.loss.size());
             if (options_.progress && !options_.progress("scoring", done, total))
                 throw Error("evaluation", "the evaluation was stopped");
@@ -103,20 +117,16 @@ class Evaluation {
         return out;
     }
 
-    /// Of the units whose document `in` accepts; only_domain null: all.
+    /// Of the text of a domain; null: all.
     LossSummary summarize(const Scored& scored, const std::string* domain) const {
         LossSummary s;
-        std::vector<double> losses, tokens;
-        double loss = 0, experts = 0;
-        for (const Unit& u : scored.units) {
-            if (domain != nullptr && corpus_.documents[u.document]->domain != *domain) continue;
-            losses.push_back(u.loss);
-            tokens.push_back(u.tokens);
-            loss += u.loss;
-            s.tokens += static_cast<int64_t>(u.tokens);
-        }
+        const Series drawn = series(scored, nullptr, domain);
+        const double loss = std::accumulate(drawn.losses.begin(), drawn.losses.end(), 0.0);
+        double experts = 0;
+        s.tokens =
+            static_cast<int64_t>(std::accumulate(drawn.tokens.begin(), drawn.tokens.end(), 0.0));
         for (size_t d = 0; d < corpus_.documents.size(); ++d) {
-            if (domain != nullptr && corpus_.documents[d]->domain != *domain) continue;
+            if (!corpus_.within(d, domain)) continue;
             s.bytes += bytes_of(d);
             experts += scored.document_experts[d];
         }
@@ -124,20 +134,14 @@ class Evaluation {
         s.loss = loss / n;
         s.perplexity = std::exp(s.loss);
         s.bits_per_byte = s.bytes > 0 ? loss / std::log(2.0) / static_cast<double>(s.bytes) : 0;
-        s.loss_interval = bootstrap_ratio(losses, tokens, options_.confidence);
+        s.loss_interval = bootstrap_ratio(drawn.losses, drawn.tokens, options_.confidence);
         s.experts = moe_layers_ > 0 ? experts / n / moe_layers_ : 0;
         return s;
     }
 
     Interval difference(const Scored& a, const Scored& base, const std::string* domain) const {
-        std::vector<double> differences, tokens;
-        for (size_t i = 0; i < a.units.size(); ++i) {
-            const Unit& u = a.units[i];
-            if (domain != nullptr && corpus_.documents[u.document]->domain != *domain) continue;
-            differences.push_back(u.loss - base.units[i].loss);
-            tokens.push_back(u.tokens);
-        }
-        return bootstrap_ratio(differences, tokens, options_.confidence);
+        const Series drawn = series(a, &base, domain);
+        return bootstrap_ratio(drawn.losses, drawn.tokens, options_.confidence);
     }
 
     PolicyResult result(const RoutingPolicy& policy, const Scored& scored, const Scored& base,
@@ -160,6 +164,25 @@ class Evaluation {
     }
 
   private:
+    /// Losses of a domain's documents or blocks, less those of `base`, if any.
+    Series series(const Scored& scored, const Scored* base, const std::string* domain) const {
+        Series out;
+        const bool blocks = corpus_.blocks(domain);
+        size_t last = corpus_.documents.size();
+        for (size_t i = 0; i < scored.units.size(); ++i) {
+            const Unit& u = scored.units[i];
+            if (!corpus_.within(u.document, domain)) continue;
+            if (blocks || u.document != last) {
+                out.losses.push_back(0);
+                out.tokens.push_back(0);
+            }
+            last = u.document;
+            out.losses.back() += u.loss - (base != nullptr ? base->units[i].loss : 0);
+            out.tokens.back() += u.tokens;
+        }
+        return out;
+    }
+
     /// Of the text that has losses: all of it but for the first token without a begin token.
     int64_t bytes_of(size_t d) const {
         int64_t bytes = 0;
@@ -213,9 +236,9 @@ EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Docum
         out.policies.back().tokens_per_second = static_cast<double>(corpus.scored) / seconds;
     }
     out.documents = static_cast<int64_t>(corpus.documents.size());
-    out.units = static_cast<int64_t>(base.units.size());
-    out.unit =
-        corpus.blocks ? "blocks of " + std::to_string(kBlockTokens) + " tokens" : "documents";
+    const bool blocks = corpus.blocks(nullptr);
+    out.units = blocks ? static_cast<int64_t>(base.units.size()) : out.documents;
+    out.unit = blocks ? "blocks of " + std::to_string(kBlockTokens) + " tokens" : "documents";
     out.threads = executor.workers();
     return out;
 }

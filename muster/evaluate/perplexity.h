@@ -55,7 +55,7 @@ struct PolicyResult {
 
 struct EvaluationResult {
     int64_t documents = 0;
-    int64_t units = 0;  ///< what the bootstrap draws
+    int64_t units = 0;  ///< what the bootstrap over all text draws
     std::string unit;   ///< "documents", or "blocks of 256 tokens" when documents are few
     int threads = 0;
     std::vector<PolicyResult> policies;
@@ -63,7 +63,8 @@ struct EvaluationResult {
 
 /// Scores the documents under every policy. Each document is scored by itself, with the begin token
 /// in front when the vocabulary has one. A policy that needs whole batches (expert choice) sees one
-/// pass of max_rows tokens at a time. Intervals are percentile bootstraps over units. Throws
+/// pass of max_rows tokens at a time. Intervals are percentile bootstraps over documents,
+/// or over blocks of them where the text or domain has few, and infinite where there is one. Throws
 /// Error when there is nothing to score or a policy cannot work on the model.
 EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Document>& documents,
                                      Executor& executor, const EvaluateOptions& options);

@@ -81,13 +81,23 @@ double token_bytes(const Model& model, const std::vector<double>& experts) {
     return bytes;
 }
 
+/// Throws Error where the tokens are more than a cache can be asked for.
+int cache_tokens(const SpeedOptions& options) {
+    constexpr int64_t kMost = 1 << 24;
+    const int64_t tokens = int64_t{options.depth} + options.prompt_tokens + options.decode_tokens;
+    if (tokens > kMost)
+        throw Error("bench", "depth, prompt and decoded tokens are " + std::to_string(tokens) +
+                                 " together, expected at most " + std::to_string(kMost));
+    return static_cast<int>(tokens);
+}
+
 class SpeedRun {
   public:
     SpeedRun(const Model& model, Executor& executor, const SpeedOptions& options)
         : model_(model),
           options_(options),
           random_(options.seed),
-          cache_(model.config(), options.depth + options.prompt_tokens + options.decode_tokens),
+          cache_(model.config(), cache_tokens(options)),
           context_(model, executor, options.max_rows) {}
 
     SpeedResult measure(const RoutingPolicy& policy, int64_t done, int64_t total) {

@@ -65,7 +65,7 @@ Session::Session(const Model& model, Executor& executor, const SessionOptions& o
     if (routing_.needs_whole_batch())
         throw Error("session", "policy `" + options.policy.to_string() +
                                    "` needs whole batches of tokens, expected one that decides "
-                                   "token by token");
+                                   "token by token, such as top-k:2");
     rows_.reserve(forward_.max_rows());
 }
 

@@ -67,6 +67,21 @@ std::string layer_beyond_olmoe(const FeedForwardConfig& ff, const FeedForwardCon
     return plain ? "" : "a selection that needs more than the router's scores";
 }
 
+/// What others would compute differently when they do not know the default policy. That they take a
+/// fixed number of experts where it is dynamic is known and accepted.
+std::string policy_beyond_olmoe(const ModelConfig& config) {
+    for (int l = 0; l < config.num_layers(); ++l) {
+        const ResolvedRouter own =
+            resolve(config.policy, config.layers[l].router, l, config.num_layers());
+        if (own.spec.score != Score::softmax) return "router scores other than softmax";
+        if (own.spec.weight != Weighting::raw || own.spec.scale != 1)
+            return "combine weights other than the scores";
+        if (own.spec.groups > 1) return "expert groups";
+        if (!own.ban.empty() || !own.force.empty()) return "experts banned or forced";
+    }
+    return "";
+}
+
 }  // namespace
 
 bool FeedForwardConfig::equal_widths() const noexcept {
@@ -104,7 +119,7 @@ std::string beyond_olmoe(const ModelConfig& config) {
         std::string what = layer_beyond_olmoe(ff, config.layers[0]);
         if (!what.empty()) return what;
     }
-    return "";
+    return policy_beyond_olmoe(config);
 }
 
 double ParameterCounts::activated(const std::vector<double>& experts_per_layer) const {

@@ -87,7 +87,10 @@ TEST(ModelConfig, KnowsWhatOlmoeCannotExpress) {
     };
     EXPECT_EQ(changed([](ModelConfig& c) { c.tied_head = true; }), "");  // written out
     EXPECT_EQ(changed([](ModelConfig& c) {
-                  for (auto& l : c.layers) l.router.selection = Selection::top_p;
+                  for (auto& l : c.layers) {
+                      l.router.selection = Selection::top_p;
+                      l.router.value = 0.4;
+                  }
               }),
               "");
     EXPECT_THAT(changed([](ModelConfig& c) { c.kv_heads = 2; }), HasSubstr("grouped"));
@@ -102,6 +105,13 @@ TEST(ModelConfig, KnowsWhatOlmoeCannotExpress) {
                 HasSubstr("per layer"));
     EXPECT_THAT(changed([](ModelConfig& c) { c.layers[0].router.weight = Weighting::renorm; }),
                 HasSubstr("weights"));
+    const auto under = [&](const char* policy) {
+        return changed([&](ModelConfig& c) { c.policy = RoutingPolicy::parse(policy); });
+    };
+    EXPECT_EQ(under("top-p:0.4,max=2"), "");
+    EXPECT_THAT(under("top-k:2,weight=renorm"), HasSubstr("weights"));
+    EXPECT_THAT(under("top-k:2,score=sigmoid"), HasSubstr("scores"));
+    EXPECT_THAT(under("top-k:1,ban=0.1"), HasSubstr("banned"));
 }
 
 TEST(ModelConfig, CountsParametersAsTheTensorsDo) {

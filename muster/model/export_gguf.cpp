@@ -255,6 +255,7 @@ void export_gguf(const std::filesystem::path& checkpoint, const std::filesystem:
     if (dtype == DType::i32)
         throw Error("export", "i32 holds no weights, expected f32, f16, bf16 or q8_0");
     const TrainingCheckpoint source(checkpoint);
+    expect_outside(checkpoint, out.parent_path());
     GgufExport(source, dtype).run(out, progress);
 }
 

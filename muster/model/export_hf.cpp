@@ -118,6 +118,7 @@ void export_hf(const std::filesystem::path& checkpoint, const std::filesystem::p
                                   std::string(dtype_info(dtype).name) +
                                   ", expected f32, f16 or bf16");
     const TrainingCheckpoint source(checkpoint);
+    expect_outside(checkpoint, out_directory);
     const std::string beyond = beyond_olmoe(source.config());
     if (!beyond.empty())
         throw Error("export", "Hugging Face's OLMoE cannot express " + beyond +

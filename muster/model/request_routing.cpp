@@ -89,6 +89,21 @@ std::vector<double> RequestRouting::controller_state() const {
     return state;
 }
 
+double expected_experts(const ModelConfig& config, const RequestRouting& routing, int l) {
+    if (config.layers[l].dense()) return 1;
+    const RouterSpec& spec = routing.layer(l).spec;
+    switch (spec.selection) {
+        case Selection::top_k:
+        case Selection::random:
+        case Selection::mean: {
+            const int most = spec.max > 0 ? spec.max : spec.num_experts;
+            return std::clamp<double>(spec.value, std::min(spec.min, most), most);
+        }
+        default:
+            return config.mean_experts.empty() ? -1 : config.mean_experts[l];
+    }
+}
+
 void RequestRouting::restore_controllers(std::span<const double> state) {
     if (state.size() != 2 * controls_.size())
         throw Error("routing", "a saved controller state of " + std::to_string(state.size()) +

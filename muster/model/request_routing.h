@@ -56,4 +56,9 @@ class RequestRouting {
     std::vector<Control> controls_;
 };
 
+/// Experts per token of layer `l` under `routing`: exact where the selection takes a fixed number,
+/// else config.mean_experts, which holds for the model's own policy; -1 when unknown; 1 for a dense
+/// layer.
+double expected_experts(const ModelConfig& config, const RequestRouting& routing, int l);
+
 }  // namespace muster

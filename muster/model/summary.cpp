@@ -12,20 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-/// Experts per token of one layer under the default policy; -1 when unknown.
-double routed_experts(const ModelConfig& config, const RequestRouting& own, int l) {
-    if (config.layers[l].dense()) return 1;
-    const RouterSpec& spec = own.layer(l).spec;
-    switch (spec.selection) {
-        case Selection::top_k:
-        case Selection::random:
-        case Selection::mean:
-            return spec.value;
-        default:
-            return config.mean_experts.empty() ? -1 : config.mean_experts[l];
-    }
-}
-
 int64_t bank_bytes(const ExpertBank& bank) {
     int64_t bytes = 0;
     for (const Expert& e : bank.experts) {
@@ -52,7 +38,7 @@ ModelSummary summarize(const Model& model) {
     const RequestRouting own(s.config);
     bool known = true;
     for (int l = 0; l < s.config.num_layers(); ++l) {
-        s.routed.push_back(routed_experts(s.config, own, l));
+        s.routed.push_back(expected_experts(s.config, own, l));
         known = known && s.routed.back() >= 0;
     }
     s.activated = known ? s.parameters.activated(s.routed) : -1;

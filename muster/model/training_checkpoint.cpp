@@ -68,15 +68,19 @@ int equivalent_top_k(const ModelConfig& config) {
     int layers = 0, fewest = 1 << 30;
     for (int l = 0; l < config.num_layers(); ++l) {
         if (config.layers[l].dense()) continue;
-        const RouterSpec& spec = own.layer(l).spec;
-        const bool fixed = spec.selection == Selection::top_k;
-        const bool measured = !config.mean_experts.empty();
-        sum += fixed ? spec.value : measured ? config.mean_experts[l] : 2.0;
+        const double expected = expected_experts(config, own, l);
+        sum += expected < 0 ? 2.0 : expected;
         ++layers;
         fewest = std::min(fewest, config.layers[l].experts());
     }
     if (layers == 0) return 1;
     return std::clamp(static_cast<int>(std::ceil(sum / layers - 1e-9)), 1, fewest);
+}
+
+void expect_outside(const std::filesystem::path& checkpoint, const std::filesystem::path& out) {
+    std::error_code error;
+    if (std::filesystem::equivalent(checkpoint, out.empty() ? "." : out, error))
+        throw Error(out.string(), "is the checkpoint itself, expected another directory");
 }
 
 void report_export(const Progress& progress, std::string_view what, int64_t done, int64_t total) {

@@ -39,6 +39,9 @@ std::vector<std::byte> converted(const TensorView& tensor, DType dtype);
 /// model's own routing, else the measured mean rounded up, else 2.
 int equivalent_top_k(const ModelConfig& config);
 
+/// Throws Error where an export to the directory `out` would write into the checkpoint itself.
+void expect_outside(const std::filesystem::path& checkpoint, const std::filesystem::path& out);
+
 /// Reports `what` and throws Error when the caller asks to stop.
 void report_export(const Progress& progress, std::string_view what, int64_t done, int64_t total);
 

@@ -23,8 +23,10 @@ void choose_tokens(int tokens, const ResolvedRouter& router, RouteScratch& scrat
     constexpr float kOut = -std::numeric_limits<float>::infinity();
     const RouterSpec& spec = router.spec;
     const int experts = spec.num_experts;
-    const double share = spec.value * spec.capacity_factor / experts;
-    const int capacity = static_cast<int>(std::min<double>(tokens, std::ceil(tokens * share)));
+    // A quotient that is whole but for the factor's f32 rounding is whole.
+    const double places =
+        std::ceil(tokens * spec.value * spec.capacity_factor / experts * (1 - 1e-7));
+    const int capacity = static_cast<int>(std::min<double>(tokens, places));
 
     // [T, E]: the score where the expert chose the token; behind it one column of scores.
     const size_t cells = static_cast<size_t>(tokens) * experts;

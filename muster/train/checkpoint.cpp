@@ -54,20 +54,16 @@ std::vector<fs::path> checkpoints(const fs::path& directory) {
 }
 
 std::string state_json(const TrainerState& state) {
-    nlohmann::ordered_json json{
-        {"format", "muster-trainer"},     {"version", 1},           {"step", state.step},
-        {"tokens", state.tokens},         {"window", state.window}, {"seconds", state.seconds},
-        {"controller", state.controller}, {"config", state.config}};
+    nlohmann::ordered_json json{{"format", "muster-trainer"},
+                                {"version", 1},
+                                {"step", state.step},
+                                {"tokens", state.tokens},
+                                {"window", state.window},
+                                {"seconds", state.seconds},
+                                {"controllers", state.controllers},
+                                {"mean_experts", state.mean_experts},
+                                {"config", state.config}};
     return json.dump(2) + '\n';
-}
-
-/// What the layers' routers did lately, for the exporter.
-ModelConfig config_with_means(const LanguageModelImpl& model) {
-    ModelConfig config = model.config();
-    config.mean_experts.clear();
-    for (const Block& block : model.blocks())
-        config.mean_experts.push_back(block->moe->statistics().experts_per_token());
-    return config;
 }
 
 }  // namespace
@@ -115,7 +111,9 @@ fs::path save_checkpoint(const fs::path& directory, const LanguageModelImpl& mod
     try {
         fs::remove_all(temporary);
         fs::create_directories(temporary);
-        write_file(temporary / "config.json", to_json(config_with_means(model)));
+        ModelConfig config = model.config();
+        config.mean_experts = state.mean_experts;
+        write_file(temporary / "config.json", to_json(config));
         std::vector<NamedTensor> weights;
         for (const auto& [name, tensor] : named_weights(model))
             weights.push_back(named(name, tensor));
@@ -130,6 +128,7 @@ fs::path save_checkpoint(const fs::path& directory, const LanguageModelImpl& mod
         write_file(temporary / "trainer.json", state_json(state));
         fs::remove_all(target);
         fs::rename(temporary, target);
+        sync_directory(target.parent_path());  // before older ones go
         std::vector<fs::path> old = checkpoints(directory);
         for (size_t i = 0; i + static_cast<size_t>(keep) < old.size(); ++i) fs::remove_all(old[i]);
     } catch (const fs::filesystem_error& e) {
@@ -158,7 +157,19 @@ void load_checkpoint(const fs::path& checkpoint, LanguageModelImpl& model, AdamW
         state.window = json.at("window");
         state.seconds = json.at("seconds");
         state.config = json.at("config");
-        state.controller = json.at("controller");
+        state.controllers = json.at("controllers").get<std::vector<double>>();
+        state.mean_experts = json.at("mean_experts").get<std::vector<double>>();
+        for (const char* count : {"step", "tokens", "window"}) {
+            constexpr int64_t kMost = int64_t{1} << 53;
+            const nlohmann::json& n = json.at(count);
+            if (!n.is_number_integer() || n.get<int64_t>() < 0 || n.get<int64_t>() > kMost)
+                throw Error(path.string(),
+                            fmt::format("\"{}\" is {}, expected a count", count, n.dump()));
+        }
+        if (state.step != step_of(checkpoint))
+            throw Error(path.string(), fmt::format("\"step\" is {}, expected that of the "
+                                                   "directory's name",
+                                                   state.step));
     } catch (const nlohmann::json::exception&) {
         throw Error(path.string(), "is no trainer state of version 1");
     }

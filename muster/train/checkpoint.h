@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -16,13 +15,15 @@ namespace muster::train {
 
 /// What, beside weights and moments, a run needs to go on exactly where it stopped.
 struct TrainerState {
-    int64_t step = 0;    ///< optimiser steps done
-    int64_t tokens = 0;  ///< tokens trained on
-    int64_t window = 0;  ///< next window of the data stream
-    double seconds = 0;  ///< time spent in earlier parts of the run
-    std::string config;  ///< the run's config as TOML
-    std::array<double, 2>
-        controller{};  ///< p and integral of the mean's controller, under a `mean:` policy
+    int64_t step = 0;                 ///< optimiser steps done
+    int64_t tokens = 0;               ///< tokens trained on
+    int64_t window = 0;               ///< next window of the data stream
+    double seconds = 0;               ///< time spent in earlier parts of the run
+    std::string config;               ///< the run's config as TOML
+    std::vector<double> controllers;  ///< RequestRouting::controller_state(), of `mean:` policies
+    /// [layers] experts per token in the last evaluation; empty before the first. The exporter
+    /// writes them.
+    std::vector<double> mean_experts;
 };
 
 /// Names (tensor_names) and contiguous f32 views of every weight of the model, expert by expert.

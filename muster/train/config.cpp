@@ -159,7 +159,9 @@ void read_model(const toml::table& root, const std::string& file, TrainConfig& c
         t.read("dense_width", dense_width);
         if (layers < 1 || layers > 1024) t.fail("layers", "1 to 1024");
         if (experts < 1 || experts > 65536) t.fail("experts", "1 to 65536");
-        if (every < 1) t.fail("moe_every", "at least 1");
+        if (every < 1 || every > layers) t.fail("moe_every", "1 to the number of layers");
+        if (!widths.empty() && t.has("experts") && static_cast<int>(widths.size()) != experts)
+            t.fail("expert_widths", fmt::format("one width for each of the {} experts", experts));
     }
     std::string policy = "top-p:0.4";
     Table r(root, "routing", file);
@@ -277,7 +279,9 @@ void TrainConfig::check() const {
            "300 to 65536");
     expect(data.vocabulary_sample >= 1000, "data.vocabulary_sample", "at least 1000 bytes");
     const Training& t = training;
-    expect(t.tokens > 0, "training.tokens", "at least 1");
+    expect(t.tokens > 0 && t.tokens <= int64_t{1} << 50, "training.tokens", "1 to 2^50");
+    for (const float weight : {losses.balance, losses.importance, losses.z, losses.entropy})
+        expect(weight >= 0 && weight < 1000, "loss", "coefficients of at least 0");
     expect(t.accumulate >= 1, "training.accumulate", "at least 1");
     expect(t.batch_tokens > 0 && t.batch_tokens % (int64_t{t.accumulate} * model.context) == 0,
            "training.batch_tokens",
@@ -303,7 +307,13 @@ void TrainConfig::check() const {
     expect(o.keep >= 1, "output.keep", "at least 1");
     for (int l = 0; l < model.num_layers(); ++l) {
         const FeedForwardConfig& ff = model.layers[static_cast<size_t>(l)];
-        if (!ff.dense()) resolve(model.policy, ff.router, l, model.num_layers());
+        if (ff.dense()) continue;
+        const Selection selection =
+            resolve(model.policy, ff.router, l, model.num_layers()).spec.selection;
+        expect(
+            selection != Selection::threshold && selection != Selection::hash, "routing.policy",
+            "a selection that needs no learned thresholds or hash table, which training does not "
+            "make");
     }
 }
 

@@ -23,7 +23,7 @@ void jsonl_documents(const std::filesystem::path& path, const std::function<void
     if (!in) throw Error(path.string(), "cannot open");
     std::string line;
     for (int64_t number = 1; std::getline(in, line); ++number) {
-        if (line.empty()) continue;
+        if (line.empty() || line == "\r") continue;
         const auto bad = [&](std::string_view what) -> Error {
             return {fmt::format("{}:{}", path.string(), number),
                     fmt::format("{}, expected {{\"domain\": …, \"text\": …}}", what)};
@@ -39,6 +39,19 @@ void jsonl_documents(const std::filesystem::path& path, const std::function<void
                                                                       : path.stem().string();
         f(std::move(document));
     }
+}
+
+/// Bytes of the first piece of a text: of at most `longest`, to the end of the last line in its
+/// second half, else of the last word there, else of the last whole character.
+size_t first_piece(std::string_view text, size_t longest) {
+    if (text.size() <= longest) return text.size();
+    for (const char end : {'\n', ' '}) {
+        const size_t at = text.rfind(end, longest - 1);
+        if (at != std::string_view::npos && at >= longest / 2) return at + 1;
+    }
+    size_t bytes = longest;
+    while (bytes > 1 && (static_cast<unsigned char>(text[bytes]) & 0xc0) == 0x80) --bytes;
+    return bytes;
 }
 
 template <typename T>
@@ -84,6 +97,19 @@ void for_each_document(const std::vector<std::filesystem::path>& files,
     }
 }
 
+void for_each_piece(const std::vector<std::filesystem::path>& files, size_t longest,
+                    const std::function<void(Document&&)>& f) {
+    for_each_document(files, [&](Document&& document) {
+        if (longest == 0 || document.text.size() <= longest) return f(std::move(document));
+        std::string_view rest = document.text;
+        while (!rest.empty()) {
+            const std::string_view piece = rest.substr(0, first_piece(rest, longest));
+            rest.remove_prefix(piece.size());
+            f({document.domain, std::string(piece)});
+        }
+    });
+}
+
 TokenFile::TokenFile(const std::filesystem::path& path, int vocabulary) : file_(path) {
     const std::string name = path.string();
     Cursor in(file_.bytes(), name);
@@ -100,7 +126,7 @@ TokenFile::TokenFile(const std::filesystem::path& path, int vocabulary) : file_(
     for (uint32_t i = 0; i < domains; ++i) {
         const auto text = in.take(in.take<uint32_t>());
         std::string domain(reinterpret_cast<const char*>(text.data()), text.size());
-        if (domain.ends_with(' ')) domain.pop_back();
+        if (domain.ends_with('\0')) domain.pop_back();
         domains_.push_back(std::move(domain));
     }
     if (documents > in.left() / 12)
@@ -145,13 +171,13 @@ void write_token_file(const std::filesystem::path& path, const TokenFileSource& 
     std::vector<uint16_t> tokens;
     int64_t number = 0;
     uint64_t documents = 0;
-    for_each_document(source.files, [&](Document&& document) {
+    for_each_piece(source.files, source.longest, [&](Document&& document) {
         if (source.keep && !source.keep(number++)) return;
         const auto [at, added] =
             domain_ids.emplace(document.domain, static_cast<uint32_t>(domains.size()));
         // An even length keeps the tokens behind the names aligned.
         if (added)
-            domains.push_back(document.domain + (document.domain.size() % 2 != 0 ? " " : ""));
+            domains.push_back(document.domain + std::string(document.domain.size() % 2, '\0'));
         tokens.push_back(static_cast<uint16_t>(vocabulary.bos));
         for (const int32_t id : tokenizer.encode(document.text, false))
             tokens.push_back(static_cast<uint16_t>(id));

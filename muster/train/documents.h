@@ -28,7 +28,7 @@ void for_each_document(const std::vector<std::filesystem::path>& files,
 
 /// A stream of documents as token ids, memory-mapped. File format `muster-tokens` version 1,
 /// little-endian: magic "MSTRTOK1", u32 vocabulary, u32 domains, u64 documents, u64 tokens; the
-/// domains' names (u32 length, bytes, padded with a space to an even length); per document u32
+/// domains' names (u32 length, bytes, padded with a zero to an even length); per document u32
 /// domain, u64 end (index after its last token); the tokens as u16. Every document stands between
 /// bos and eos.
 class TokenFile {
@@ -52,10 +52,16 @@ class TokenFile {
     std::span<const uint16_t> tokens_;
 };
 
+/// The same, with documents of more than `longest` bytes cut into pieces of about that size at ends
+/// of lines, or of words, or anywhere between characters; 0: none is cut.
+void for_each_piece(const std::vector<std::filesystem::path>& files, size_t longest,
+                    const std::function<void(Document&&)>& f);
+
 struct TokenFileSource {
     std::vector<std::filesystem::path> files;
-    /// Keeps a document, by its index in the source.
+    /// Keeps a piece, by its index in the source; null: all.
     std::function<bool(int64_t index)> keep;
+    size_t longest = 0;  ///< of a piece, as in for_each_piece
 };
 
 /// Tokenises and writes a token file atomically. Throws Error (no documents, vocabulary above

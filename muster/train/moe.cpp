@@ -55,7 +55,8 @@ at::Tensor scores_of(const at::Tensor& logits, Score score) {
         case Score::cosine:
             return at::sigmoid(logits);
         case Score::sqrt_softplus:
-            return at::sqrt(at::softplus(logits));
+            // Below the smallest f32 the root has no slope.
+            return at::sqrt(at::softplus(logits).clamp_min(1e-38));
         case Score::relu:
             return at::relu(logits);
     }
@@ -149,9 +150,13 @@ at::Tensor MoEImpl::combine_weights(const at::Tensor& logits) const {
             weights = divided_by_sum(selected(scores_of(logits, spec.score)), spec.renorm_floor);
             break;
         case Weighting::softmax: {
-            // The row maximum cancels in the quotient; it only keeps exp in range.
-            const at::Tensor shifted = logits - logits.detach().amax(-1, true);
-            weights = divided_by_sum(at::exp(selected(shifted)), 0);
+            // The largest selected logit cancels in the quotient; it only keeps exp in range.
+            const at::Tensor chosen = selected(logits);
+            const at::Tensor most =
+                at::full({logits.size(0)}, -std::numeric_limits<double>::infinity(),
+                         logits.options())
+                    .index_reduce(0, token_index, chosen.detach(), "amax");
+            weights = divided_by_sum(at::exp(chosen - most.index_select(0, token_index)), 0);
             break;
         }
         case Weighting::uniform:
@@ -209,7 +214,7 @@ at::Tensor MoEImpl::forward(const at::Tensor& input, const at::Tensor& token_ids
         ids = token_ids.to(at::kCPU, at::kInt).contiguous();
         context.token_ids = {ids.data_ptr<int32_t>(), static_cast<size_t>(ids.numel())};
     }
-    route(matrix(plain), resolved_, {}, context, scratch_, routes_);
+    route(matrix(plain), resolved_, options_.parameters, context, scratch_, routes_);
     statistics_.add(routes_);
 
     const at::Tensor weights = combine_weights(logits);

@@ -28,6 +28,9 @@ struct MoEOptions {
     int layer = 0;  ///< its place among `layers`, for policies with values per layer
     int layers = 1;
     uint64_t seed = 0;  ///< for random selection
+    /// Selection bias, thresholds, hash table; what they point to outlives the module. Constants:
+    /// nothing is learned here.
+    RouterParameters parameters;
 };
 
 /// A mixture-of-experts feed-forward layer for any network: y = sum over the selected experts of

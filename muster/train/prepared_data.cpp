@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/train/prepared_data.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
@@ -17,14 +19,52 @@ namespace muster::train {
 namespace fs = std::filesystem;
 namespace {
 
-/// Whether document `index` is held out, when no test files are given: the same documents in every
-/// run.
-bool held_out(int64_t index, double share) {
-    return static_cast<double>(mix64(static_cast<uint64_t>(index)) >> 11) * 0x1p-53 < share;
+/// Which pieces of the training files are held out, when no test files are given: a share of them,
+/// the same in every run, at least one and never all.
+class Split {
+  public:
+    static constexpr size_t kPiece = 8192;  ///< bytes: few texts must give pieces enough
+
+    Split(const std::vector<fs::path>& files, double share) : share_(share) {
+        int64_t pieces = 0, held_out = 0;
+        for_each_piece(files, kPiece, [&](Document&&) { held_out += chosen(pieces++) ? 1 : 0; });
+        if (pieces < 2) {
+            throw Error("data.train",
+                        fmt::format("holds {} piece of {} bytes, expected at least 2, one of which "
+                                    "is held out; or name data.test",
+                                    pieces, kPiece));
+        }
+        if (held_out == 0) only_ = pieces / 2;
+        if (held_out == pieces) never_ = 0;
+    }
+    bool held_out(int64_t piece) const {
+        return piece != never_ && (piece == only_ || chosen(piece));
+    }
+
+  private:
+    bool chosen(int64_t piece) const {
+        return static_cast<double>(mix64(static_cast<uint64_t>(piece)) >> 11) * 0x1p-53 < share_;
+    }
+    double share_;
+    int64_t only_ = -1, never_ = -1;
+};
+
+/// Everything that can be read from a descriptor, which it closes.
+std::string drain(int fd) {
+    std::string text;
+    char chunk[1024];
+    for (;;) {
+        const ssize_t n = ::read(fd, chunk, sizeof(chunk));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        text.append(chunk, static_cast<size_t>(n));
+    }
+    ::close(fd);
+    return text;
 }
 
-/// Runs muster-vocabulary, which stands beside the running program or on the PATH. Its own message
-/// says what went wrong.
+/// Runs muster-vocabulary, which stands beside the running program or on the PATH. Throws Error
+/// with its words.
 void run_vocabulary_program(const TrainConfig& config, const fs::path& output) {
     std::error_code error;
     const fs::path beside =
@@ -37,16 +77,26 @@ void run_vocabulary_program(const TrainConfig& config, const fs::path& output) {
     std::vector<char*> argv;
     for (std::string& a : arguments) argv.push_back(a.data());
     argv.push_back(nullptr);
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0)
+        throw Error("muster-vocabulary", "cannot start: too many files are open");
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
     pid_t child = 0;
     int status = 0;
-    const int failed = ::posix_spawnp(&child, argv[0], nullptr, nullptr, argv.data(), environ);
+    const int failed = ::posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
+    posix_spawn_file_actions_destroy(&actions);
+    ::close(ends[1]);
+    std::string words = drain(ends[0]);
     if (failed != 0)
         throw Error("muster-vocabulary", "is not installed; it belongs beside muster-train");
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
+    if (WIFSIGNALED(status)) throw Error("muster-vocabulary", "was stopped");
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        throw Error("data", fmt::format("cannot train a vocabulary of {} tokens on data.train",
-                                        config.data.vocabulary_size));
+        while (words.ends_with('\n')) words.pop_back();
+        throw Error(fmt::format("data.vocabulary_size = {}", config.data.vocabulary_size), words);
     }
 }
 
@@ -113,18 +163,26 @@ PreparedData prepare_data(const TrainConfig& config, bool resume, const Progress
     const TrainConfig::Data& data = config.data;
     drop_stale(directory, description(data), resume);
     const Tokenizer tokenizer = make_tokenizer(config, directory / "tokenizer.model", progress);
-    const double share = data.test.empty() ? data.held_out : 0;
+    const bool split_off = data.test.empty();
+    const bool made =
+        fs::exists(directory / "train.tokens") && fs::exists(directory / "test.tokens");
+    std::optional<Split> split;
+    if (split_off && !made) split.emplace(data.train, data.held_out);
     const auto load = [&](const char* name, const std::vector<fs::path>& files, bool test) {
         const fs::path tokens = directory / name;
         if (!fs::exists(tokens)) {
-            TokenFileSource source{files, nullptr};
-            if (share > 0) source.keep = [=](int64_t i) { return held_out(i, share) == test; };
+            TokenFileSource source;
+            source.files = files;
+            if (split) {
+                source.longest = Split::kPiece;
+                source.keep = [&](int64_t i) { return split->held_out(i) == test; };
+            }
             write_token_file(tokens, source, tokenizer, progress);
         }
         return std::make_unique<TokenFile>(tokens, tokenizer.vocab_size());
     };
     return {load("train.tokens", data.train, false),
-            load("test.tokens", data.test.empty() ? data.train : data.test, true)};
+            load("test.tokens", split_off ? data.train : data.test, true)};
 }
 
 }  // namespace muster::train

@@ -7,6 +7,9 @@
 
 #include <chrono>
 #include <cmath>
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
 
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
@@ -22,11 +25,47 @@ double seconds_now() {
         .count();
 }
 
+/// Throws Error where weights, gradients and both moments alone exceed this machine's memory.
+void check_memory(const ModelConfig& model) {
+    const double needed = 16.0 * static_cast<double>(count_parameters(model).total);
+    const double there = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
+                         static_cast<double>(::sysconf(_SC_PAGESIZE));
+    if (there > 0 && needed > there)
+        throw Error("model", fmt::format("training it takes at least {:.0f} GB of memory, and this "
+                                         "machine has {:.0f}; expected a smaller model",
+                                         needed / 1e9, there / 1e9));
+}
+
+/// Throws Error where a run of the `stored` config cannot go on with the new one. Lengths, rates,
+/// losses and the policy may change; they hold from there on.
+void check_resumable(const TrainConfig& config, const std::string& stored, const fs::path& where) {
+    const TrainConfig before = parse_config(stored, where.string());
+    const auto model = [](ModelConfig c) {
+        c.name.clear();
+        c.policy = {};
+        return nlohmann::json::parse(to_json(c));
+    };
+    const nlohmann::json then = model(before.model), now = model(config.model);
+    const nlohmann::json changes = nlohmann::json::diff(then, now);
+    if (!changes.empty()) {
+        throw Error(where.string(),
+                    fmt::format("the run was started with another [model]: {} differs; expected "
+                                "the same, or another output.directory",
+                                changes[0].at("path").get<std::string>().substr(1)));
+    }
+    if (before.training.seed != config.training.seed) {
+        throw Error(where.string(), fmt::format("the run was started with training.seed = {}, "
+                                                "expected the same, or another output.directory",
+                                                before.training.seed));
+    }
+}
+
 }  // namespace
 
 Trainer::Trainer(TrainConfig config, bool resume, TrainCallbacks callbacks)
     : config_(std::move(config)), callbacks_(std::move(callbacks)) {
     config_.check();
+    check_memory(config_.model);
     const fs::path& directory = config_.output.directory;
     const auto checkpoint = latest_checkpoint(directory);
     if (checkpoint && !resume) {
@@ -57,12 +96,14 @@ Trainer::Trainer(TrainConfig config, bool resume, TrainCallbacks callbacks)
         parameters.emplace_back(item.key(), item.value());
     optimizer_ = std::make_unique<AdamW>(std::move(parameters),
                                          AdamW::Settings{t.beta1, t.beta2, t.eps, t.weight_decay});
-    start_controller();
+    routing_.emplace(config_.model);
     if (checkpoint) {
         torch::NoGradGuard no_grad;
         load_checkpoint(*checkpoint, *model_, *optimizer_, state_);
+        check_resumable(config_, state_.config, *checkpoint / "trainer.json");
         last_checkpoint_ = *checkpoint;
-        if (controller_) controller_->restore(state_.controller[0], state_.controller[1]);
+        saved_step_ = state_.step;
+        if (!state_.controllers.empty()) routing_->restore_controllers(state_.controllers);
     }
     state_.config = to_toml(config_);
     write_file(directory / "config.toml", state_.config);
@@ -85,24 +126,26 @@ double Trainer::mean_over_moe_layers(const std::function<double(MoEImpl&)>& valu
     return sum / std::max(1, layers);
 }
 
+std::vector<double> Trainer::layer_experts() const {
+    std::vector<double> means;
+    for (Block block : model_->blocks())
+        means.push_back(block->moe->statistics().experts_per_token());
+    return means;
+}
+
 double Trainer::mean_experts_per_token() const {
     return mean_over_moe_layers([](MoEImpl& moe) { return moe.statistics().experts_per_token(); });
 }
 
-void Trainer::start_controller() {
-    if (config_.model.policy.selection != Selection::mean) return;
-    MeanController::Settings settings;
-    for_moe_layers([&](MoEImpl& moe) { settings.num_experts = moe.options().router.num_experts; });
-    settings.target = mean_over_moe_layers([](MoEImpl& moe) { return moe.resolved().spec.value; });
-    controller_.emplace(settings);
-}
-
-void Trainer::control_mean() {
-    if (!controller_) return;
-    controller_->update(mean_over_moe_layers([](MoEImpl& moe) {
-        return static_cast<double>(moe.routes().activations()) / std::max(1, moe.routes().tokens());
-    }));
-    state_.controller = {controller_->p(), controller_->integral_state()};
+void Trainer::control_means() {
+    if (!routing_->controlled()) return;
+    std::vector<double> experts;
+    for (Block block : model_->blocks()) {
+        const RouteTable& routes = block->moe->routes();
+        experts.push_back(static_cast<double>(routes.activations()) / std::max(1, routes.tokens()));
+    }
+    routing_->observe(experts);
+    state_.controllers = routing_->controller_state();
 }
 
 at::Tensor Trainer::next_batch() {
@@ -121,7 +164,7 @@ Trainer::Losses Trainer::train_step() {
     Losses sum;
     for (int part = 0; part < parts; ++part) {
         for_moe_layers([&](MoEImpl& moe) {
-            if (controller_) moe.resolved().p = controller_->p();
+            moe.resolved().p = routing_->layer(moe.options().layer).p;
             moe.set_batch(state_.step * parts + part);
         });
         const at::Tensor ids = next_batch();
@@ -133,7 +176,7 @@ Trainer::Losses Trainer::train_step() {
         sum.loss += loss.item<double>() / parts;
         sum.auxiliary += auxiliary.item<double>() / parts;
         ((loss + auxiliary) / static_cast<double>(parts)).backward();
-        control_mean();
+        control_means();
     }
     last_norm_ = optimizer_->gradient_norm();
     check_finite(sum.loss + sum.auxiliary, last_norm_);
@@ -201,9 +244,13 @@ void Trainer::publish(const EvalResult& result) {
 }
 
 void Trainer::save() {
+    if (saved_step_ == state_.step) return;
+    TrainerState state = state_;
+    if (state.mean_experts.empty()) state.mean_experts = layer_experts();
     last_checkpoint_ =
-        save_checkpoint(config_.output.directory, *model_, *optimizer_, state_,
+        save_checkpoint(config_.output.directory, *model_, *optimizer_, state,
                         config_.output.directory / "tokenizer.model", config_.output.keep);
+    saved_step_ = state_.step;
     if (callbacks_.saved) callbacks_.saved(last_checkpoint_);
 }
 
@@ -232,16 +279,16 @@ TrainEnd Trainer::run(const std::atomic<bool>& stop) {
             counted = 0;
             since = now;
         }
-        if (due(config_.output.checkpoint_every) && state_.step < steps) save();
         if (due(config_.output.eval_every) && state_.step < steps) {
             const double before = seconds_now();
             publish(evaluate());
             since += seconds_now() - before;
         }
+        if (due(config_.output.checkpoint_every) && state_.step < steps) save();
     }
-    if (state_.step == steps) publish(evaluate());
+    if (state_.step >= steps && state_.step != saved_step_) publish(evaluate());
     save();
-    return state_.step == steps ? TrainEnd::finished : TrainEnd::interrupted;
+    return state_.step >= steps ? TrainEnd::finished : TrainEnd::interrupted;
 }
 
 std::map<std::string, std::vector<int64_t>> Trainer::held_out_streams() const {
@@ -295,6 +342,7 @@ EvalResult Trainer::evaluate() {
     }
     result.loss /= static_cast<double>(result.tokens);
     result.experts_per_token = mean_experts_per_token();
+    state_.mean_experts = layer_experts();
     size_t layer = 0;
     for_moe_layers([&](MoEImpl& moe) { moe.restore_statistics(std::move(kept[layer++])); });
     return result;

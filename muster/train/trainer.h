@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "muster/core/progress.h"
-#include "muster/routing/controller.h"
+#include "muster/model/request_routing.h"
 #include "muster/train/checkpoint.h"
 #include "muster/train/config.h"
 #include "muster/train/language_model.h"
@@ -75,11 +75,12 @@ class Trainer {
     Losses train_step();
     void check_finite(double loss, double norm) const;
     at::Tensor next_batch();
-    void start_controller();
-    void control_mean();
+    void control_means();
     void for_moe_layers(const std::function<void(MoEImpl&)>& f) const;
     double mean_over_moe_layers(const std::function<double(MoEImpl&)>& value) const;
     double mean_experts_per_token() const;
+    /// [layers] of the statistics as they stand.
+    std::vector<double> layer_experts() const;
     /// By domain, at most output.eval_tokens + 1 token ids.
     std::map<std::string, std::vector<int64_t>> held_out_streams() const;
     /// Of all tokens of a stream but the first, in nats.
@@ -87,6 +88,7 @@ class Trainer {
     TrainReport make_report(const Losses& mean, double tokens_per_second) const;
     void publish(const TrainReport& report);
     void publish(const EvalResult& result);
+    /// Nothing where the last checkpoint is of this step.
     void save();
 
     TrainConfig config_;
@@ -96,10 +98,11 @@ class Trainer {
     LanguageModel model_{nullptr};
     std::unique_ptr<AdamW> optimizer_;
     std::unique_ptr<Metrics> metrics_;
-    std::optional<MeanController> controller_;  ///< of one global p, under a `mean:` policy
+    std::optional<RequestRouting> routing_;  ///< the controllers of `mean:` policies
     TrainerState state_;
     std::filesystem::path last_checkpoint_;
     double last_norm_ = 0;
+    int64_t saved_step_ = -1;  ///< of last_checkpoint_
 };
 
 }  // namespace muster::train

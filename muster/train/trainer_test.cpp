@@ -23,6 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing::Not;
 using testing::ThrowsMessage;
 
 /// A vocabulary of bytes: training one takes a program of its own, which the end-to-end test runs.
@@ -106,10 +107,11 @@ TEST_F(TrainerTest, Learns) {
 }
 
 TEST_F(TrainerTest, ResumedRunHasTheSameLosses) {
-    for (const char* policy : {"top-p:0.4", "mean:2", "random:2"}) {
+    for (const char* policy : {"top-p:0.4", "mean:2", "mean:2/1", "random:2"}) {
         const std::string extra = std::string("[routing]\npolicy = \"") + policy + "\"\n";
-        const std::string whole = std::string("whole_") + policy,
-                          parts = std::string("parts_") + policy;
+        std::string name = policy;
+        std::replace(name.begin(), name.end(), '/', '-');
+        const std::string whole = "whole_" + name, parts = "parts_" + name;
         Trainer(config(whole, 25, extra), false, {}).run(go_);
         // The interrupted run stops in the middle, as Ctrl-C does, and goes on twice.
         for (const int stop_at : {7, 16, 1000}) {
@@ -151,6 +153,48 @@ TEST_F(TrainerTest, DataOfAnotherRunIsNotReused) {
     EXPECT_GT(tokens_of("other"), before);
     EXPECT_THAT(([&] { Trainer(config("data", 4), true, {}); }),
                 ThrowsMessage<Error>(HasSubstr("other data")));
+}
+
+// A finished run that is resumed has nothing to do, and leaves its checkpoint as it was.
+TEST_F(TrainerTest, ResumingAFinishedRunChangesNothing) {
+    Trainer(config("done", 4), false, {}).run(go_);
+    const auto files = *latest_checkpoint(directory_ / "done");
+    const std::string before = read_file(files / "config.json");
+    EXPECT_EQ(Trainer(config("done", 4), true, {}).run(go_), TrainEnd::finished);
+    EXPECT_EQ(read_file(files / "config.json"), before);
+    EXPECT_THAT(before, Not(HasSubstr("\"mean_experts\": []")));
+    EXPECT_EQ(losses("done").size(), 4u);
+}
+
+// All weights of these have the same shapes as before, and mean something else.
+TEST_F(TrainerTest, RefusesToGoOnAsAnotherModel) {
+    Trainer(config("same", 2), false, {}).run(go_);
+    TrainConfig heads = config("same", 4);
+    heads.model.heads = heads.model.kv_heads = 4;
+    heads.model.head_dim = 8;
+    EXPECT_THAT(([&] { Trainer(heads, true, {}); }), ThrowsMessage<Error>(HasSubstr("head")));
+    TrainConfig seed = config("same", 4);
+    seed.training.seed = 9;
+    EXPECT_THAT(([&] { Trainer(seed, true, {}); }),
+                ThrowsMessage<Error>(HasSubstr("training.seed = 1")));
+    TrainConfig lr = config("same", 4);
+    lr.training.lr = 5e-3;
+    EXPECT_NO_THROW(Trainer(lr, true, {}));
+}
+
+// One text file is one document: pieces of it are held out.
+TEST_F(TrainerTest, OneBookIsEnough) {
+    std::string book;
+    for (int i = 0; i < 2000; ++i) book += i % 10 == 9 ? "the dog saw.\n" : "the cat sat on a mat ";
+    write_file(directory_ / "book.txt", book);
+    TrainConfig c = config("book", 2);
+    c.data.train = {directory_ / "book.txt"};
+    Trainer trainer(c, false, {});
+    EXPECT_EQ(trainer.evaluate().domains.count("book"), 1u);
+    write_file(directory_ / "note.txt", "too short to hold a part of it out");
+    c.data.train = {directory_ / "note.txt"};
+    c.output.directory = directory_ / "note";
+    EXPECT_THAT(([&] { Trainer(c, false, {}); }), ThrowsMessage<Error>(HasSubstr("data.test")));
 }
 
 TEST_F(TrainerTest, StopsWhenTheLossIsNoNumber) {

@@ -138,6 +138,13 @@ void read_routing(const GgufFile& file, ModelConfig& c) {
     const auto integers = [&](const char* key) {
         return per_layer(file.integers(key), file, key, n);
     };
+    const auto small = [&](int64_t number) {
+        constexpr int64_t kMost = 1 << 24;
+        if (number < 0 || number > kMost)
+            throw Error(file.name(), "a muster.router key holds " + std::to_string(number) +
+                                         ", expected 0 to " + std::to_string(kMost));
+        return static_cast<int>(number);
+    };
     const auto& score = words("muster.router.score");
     const auto& selection = words("muster.router.selection");
     const auto& weight = words("muster.router.weight");
@@ -157,11 +164,11 @@ void read_routing(const GgufFile& file, ModelConfig& c) {
         r.scale = static_cast<float>(scale[l]);
         r.renorm_floor = static_cast<float>(floor[l]);
         r.capacity_factor = static_cast<float>(capacity[l]);
-        r.min = static_cast<int>(min[l]);
-        r.max = static_cast<int>(max[l]);
-        r.groups = static_cast<int>(groups[l]);
-        r.groups_used = static_cast<int>(used[l]);
-        r.group_top = static_cast<int>(top[l]);
+        r.min = small(min[l]);
+        r.max = small(max[l]);
+        r.groups = small(groups[l]);
+        r.groups_used = small(used[l]);
+        r.group_top = small(top[l]);
     }
 }
 

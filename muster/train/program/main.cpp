@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <c10/util/Exception.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <malloc.h>
 #include <unistd.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -18,6 +20,8 @@ namespace {
 
 using namespace muster;
 using namespace muster::train;
+
+constexpr int kUsage = 2, kInterrupted = 130;  // exit codes, as docs/cli.md lists them
 
 std::atomic<bool> stop_requested{false};
 
@@ -99,7 +103,7 @@ int run_training(const std::string& config_path, const std::vector<std::string>&
     if (end == TrainEnd::interrupted) {
         fmt::print(stderr, "stopped at step {}; go on with the same command and --resume\n",
                    trainer.state().step);
-        return 0;
+        return kInterrupted;
     }
     fmt::print("{}\n", trainer.checkpoint().string());
     fmt::print(stderr, "done; next: muster export {} -o model.gguf\n",
@@ -129,17 +133,29 @@ int main(int argc, char** argv) {
     app.add_option("--output", output,
                    "directory of the run, instead of the config's output.directory");
     app.add_flag("--resume", resume, "go on from the newest checkpoint of the directory");
-    CLI11_PARSE(app, argc, argv);
     try {
+        app.parse(argc, argv);
         if (config.empty() && texts.empty())
-            throw Error("muster train", "expected a config file or --text FILE…");
+            throw CLI::RequiredError("a config file or --text FILE…");
+    } catch (const CLI::Success& help) {
+        return app.exit(help);
+    } catch (const CLI::ParseError& error) {
+        std::string what = error.what();
+        std::replace(what.begin(), what.end(), '\n', ' ');
+        fmt::print(stderr, "muster train: {} (see muster train --help)\n", what);
+        return kUsage;
+    }
+    try {
         return run_training(config, texts, output, resume);
     } catch (const std::bad_alloc&) {
         fmt::print(
             stderr,
             "muster train: [memory] out of memory; try a smaller training.batch_tokens or model\n");
+    } catch (const c10::Error& e) {
+        const std::string what = e.what_without_backtrace();
+        fmt::print(stderr, "muster train: [LibTorch] {}\n", what.substr(0, what.find('\n')));
     } catch (const std::exception& e) {
         fmt::print(stderr, "muster train: {}\n", e.what());
     }
-    return 1;
+    return stop_requested ? kInterrupted : 1;
 }

@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
         train_vocabulary({argv + 1, argv + argc});
         return 0;
     } catch (const std::exception& e) {
-        fmt::print(stderr, "muster train: {}\n", e.what());
+        fmt::print(stderr, "{}\n", e.what());
         return 1;
     }
 }
