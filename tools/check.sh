@@ -7,5 +7,12 @@ mapfile -t sources < <(git ls-files '*.h' '*.cpp')
 clang-format-16 --dry-run --Werror "${sources[@]}"
 /usr/bin/python3 tools/check_includes.py
 [ "${1:-}" = "--fast" ] && exit 0
-mapfile -t units < <(git ls-files 'muster/*.cpp' | grep -v '_test\.cpp$')
+# clang 16 cannot compile LibTorch 1.13's headers as C++20: units that include them have g++'s warnings alone.
+compilable() {
+    while read -r unit; do
+        case $unit in muster/train/*) g++ -std=c++20 -I. -M "$unit" 2>/dev/null | grep -q /ATen/ && continue ;; esac
+        echo "$unit"
+    done
+}
+mapfile -t units < <(git ls-files 'muster/*.cpp' | grep -v '_test\.cpp$' | compilable)
 printf '%s\n' "${units[@]}" | xargs -P "$(nproc)" -n 4 clang-tidy-16 --quiet -p build/test

@@ -64,6 +64,8 @@ void write_text(Demo& demo, Session& session, const std::string& prompt, const E
     GenerateOptions generate;
     generate.max_tokens = demo.options.tokens;
     generate.ignore_end = false;
+    generate.sampler.temperature = 0.9;  // a small model repeats itself when colder
+    generate.sampler.seed = 3;
     generate.on_token = [&](const GeneratedToken& token) {
         if (token.id >= 0) experts.push_back(token.mean_experts);
         if (demo.speaks())

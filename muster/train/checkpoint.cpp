@@ -105,7 +105,7 @@ std::vector<std::pair<std::string, at::Tensor>> named_weights(const LanguageMode
 fs::path save_checkpoint(const fs::path& directory, const LanguageModelImpl& model,
                          const AdamW& optimizer, const TrainerState& state,
                          const fs::path& tokenizer, int keep) {
-    const fs::path target = directory / "checkpoints" / fmt::format("step-{:07}", state.step);
+    fs::path target = directory / "checkpoints" / fmt::format("step-{:07}", state.step);
     fs::path temporary = target;
     temporary += ".tmp";
     try {

@@ -71,7 +71,7 @@ struct TrainConfig {
 /// Reads a TOML config. Relative paths are relative to the current directory. Throws Error naming
 /// the file, and the line or key that is wrong; unknown keys are errors.
 TrainConfig read_config(const std::filesystem::path& path);
-TrainConfig parse_config(std::string_view toml, std::string_view name);
+TrainConfig parse_config(std::string_view text, std::string_view name);
 
 /// The whole config as TOML; parse_config(to_toml(c)) gives the same settings.
 std::string to_toml(const TrainConfig& config);

@@ -25,7 +25,7 @@ class EventFile {
 };
 
 /// CRC-32C (Castagnoli), and TensorFlow's mask of it: rotate right by 15 and add 0xa282ead8.
-uint32_t masked_crc32c(std::string_view bytes);
+uint32_t masked_crc32c(std::string_view data);
 
 /// Writes each report to metrics.jsonl and a TensorBoard event file in `directory`.
 class Metrics {

@@ -67,7 +67,7 @@ at::Tensor as_tensor(const std::vector<int32_t>& values, const at::Device& devic
     return at::tensor(values, at::kInt).to(device, at::kLong);
 }
 
-at::Tensor normal(std::vector<int64_t> shape, double deviation) {
+at::Tensor normal(const std::vector<int64_t>& shape, double deviation) {
     return at::randn(shape) * deviation;
 }
 

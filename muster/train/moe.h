@@ -47,7 +47,7 @@ class MoEImpl : public torch::nn::Module {
     explicit MoEImpl(MoEOptions options);
 
     /// `token_ids` [T] int32 is needed by hash selection only.
-    at::Tensor forward(const at::Tensor& x, const at::Tensor& token_ids = {});
+    at::Tensor forward(const at::Tensor& input, const at::Tensor& token_ids = {});
 
     /// The weighted auxiliary losses of the last forward, a scalar to be added to the loss.
     const at::Tensor& auxiliary_loss() const { return auxiliary_loss_; }

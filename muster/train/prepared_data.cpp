@@ -75,6 +75,7 @@ void run_vocabulary_program(const TrainConfig& config, const fs::path& output) {
         std::to_string(config.training.seed), output.string()};
     for (const fs::path& file : config.data.train) arguments.push_back(file.string());
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& a : arguments) argv.push_back(a.data());
     argv.push_back(nullptr);
     int ends[2];
