@@ -15,6 +15,7 @@
 namespace muster {
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+    // Non-blocking: opening a pipe that nobody writes to would wait for ever.
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) throw Error(path.string(), std::string("cannot open: ") + std::strerror(errno));
     struct stat st {};

@@ -152,13 +152,6 @@ void load_checkpoint(const fs::path& checkpoint, LanguageModelImpl& model, AdamW
         if (json.at("format") != "muster-trainer" || json.at("version") != 1) {
             throw Error(path.string(), "is no trainer state of version 1");
         }
-        state.step = json.at("step");
-        state.tokens = json.at("tokens");
-        state.window = json.at("window");
-        state.seconds = json.at("seconds");
-        state.config = json.at("config");
-        state.controllers = json.at("controllers").get<std::vector<double>>();
-        state.mean_experts = json.at("mean_experts").get<std::vector<double>>();
         for (const char* count : {"step", "tokens", "window"}) {
             constexpr int64_t kMost = int64_t{1} << 53;
             const nlohmann::json& n = json.at(count);
@@ -166,6 +159,13 @@ void load_checkpoint(const fs::path& checkpoint, LanguageModelImpl& model, AdamW
                 throw Error(path.string(),
                             fmt::format("\"{}\" is {}, expected a count", count, n.dump()));
         }
+        state.step = json.at("step");
+        state.tokens = json.at("tokens");
+        state.window = json.at("window");
+        state.seconds = json.at("seconds");
+        state.config = json.at("config");
+        state.controllers = json.at("controllers").get<std::vector<double>>();
+        state.mean_experts = json.at("mean_experts").get<std::vector<double>>();
         if (state.step != step_of(checkpoint))
             throw Error(path.string(), fmt::format("\"step\" is {}, expected that of the "
                                                    "directory's name",

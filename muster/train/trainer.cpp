@@ -246,6 +246,7 @@ void Trainer::publish(const EvalResult& result) {
 void Trainer::save() {
     if (saved_step_ == state_.step) return;
     TrainerState state = state_;
+    // Before the first evaluation, those of the steps since the last report.
     if (state.mean_experts.empty()) state.mean_experts = layer_experts();
     last_checkpoint_ =
         save_checkpoint(config_.output.directory, *model_, *optimizer_, state,
