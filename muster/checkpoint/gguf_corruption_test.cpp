@@ -123,9 +123,9 @@ TEST(GgufCorruption, Shapes) {
 }
 
 TEST(GgufCorruption, Formats) {
-    expect_refused(one_tensor({256}, 12, 0, 64),
-                   "tensor 't' has the type Q4_K, expected one of F32, F16, BF16, Q8_0, I32");
-    expect_refused(one_tensor({256}, 39, 0, 64), "tensor 't' has the type MXFP4");
+    expect_refused(one_tensor({256}, 16, 0, 128),
+                   "tensor 't' has the type IQ2_XXS, expected one of F32, F16, Q4_0, Q4_1");
+    expect_refused(one_tensor({256}, 40, 0, 256), "tensor 't' has the type NVFP4");
     expect_refused(one_tensor({256}, 28, 0, 64), "tensor 't' has the type F64");
     expect_refused(one_tensor({256}, 41, 0, 64), "tensor 't' has the type 41 (unknown)");
     expect_refused(one_tensor({256}, ~uint32_t{0}, 0, 64), "the type 4294967295 (unknown)");

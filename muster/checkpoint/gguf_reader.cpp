@@ -174,10 +174,10 @@ DType read_dtype(ByteCursor& cursor, const std::string& name) {
     const auto number = cursor.read<uint32_t>("the type of tensor " + quote(name));
     if (const auto dtype = gguf::dtype_of(number)) return *dtype;
     const std::string_view known = gguf::type_name(number);
-    throw Error(
-        cursor.where(),
-        fmt::format("tensor {} has the type {}, expected one of F32, F16, BF16, Q8_0, I32",
-                    quote(name), known.empty() ? fmt::format("{} (unknown)", number) : known));
+    throw Error(cursor.where(),
+                fmt::format("tensor {} has the type {}, expected one of {}", quote(name),
+                            known.empty() ? fmt::format("{} (unknown)", number) : known,
+                            gguf::supported_types()));
 }
 
 std::vector<int64_t> read_shape(ByteCursor& cursor, const std::string& name) {

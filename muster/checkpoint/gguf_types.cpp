@@ -10,8 +10,23 @@ struct Supported {
     DType dtype;
     uint32_t number;
 };
-constexpr std::array<Supported, 5> kSupported{
-    {{DType::f32, 0}, {DType::f16, 1}, {DType::q8_0, 8}, {DType::i32, 26}, {DType::bf16, 30}}};
+constexpr std::array<Supported, 17> kSupported{{{DType::f32, 0},
+                                                {DType::f16, 1},
+                                                {DType::q4_0, 2},
+                                                {DType::q4_1, 3},
+                                                {DType::q5_0, 6},
+                                                {DType::q5_1, 7},
+                                                {DType::q8_0, 8},
+                                                {DType::q2_k, 10},
+                                                {DType::q3_k, 11},
+                                                {DType::q4_k, 12},
+                                                {DType::q5_k, 13},
+                                                {DType::q6_k, 14},
+                                                {DType::iq4_nl, 20},
+                                                {DType::iq4_xs, 23},
+                                                {DType::i32, 26},
+                                                {DType::bf16, 30},
+                                                {DType::mxfp4, 39}}};
 
 // Indexed by number; empty where a format was removed before it had files.
 constexpr std::array<std::string_view, 41> kNames{
@@ -36,6 +51,14 @@ std::optional<DType> dtype_of(uint32_t type_number) noexcept {
         if (s.number == type_number) return s.dtype;
     }
     return std::nullopt;
+}
+
+std::string supported_types() {
+    std::string names;
+    for (const Supported& s : kSupported) {
+        names += (names.empty() ? "" : ", ") + std::string(type_name(s.number));
+    }
+    return names;
 }
 
 std::string_view type_name(uint32_t type_number) noexcept {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "muster/core/dtype.h"
@@ -42,6 +43,9 @@ uint32_t type_number(DType dtype) noexcept;
 
 /// The tensor format of a number, none when it is not supported here.
 std::optional<DType> dtype_of(uint32_t type_number) noexcept;
+
+/// GGML's names of the supported formats, separated by commas.
+std::string supported_types();
 
 /// GGML's name of a tensor format (`Q4_K`), empty for a number that never had one.
 std::string_view type_name(uint32_t type_number) noexcept;

@@ -75,10 +75,9 @@ bool has_non_finite(const TensorView& tensor) noexcept {
             const int64_t block = dtype_info(DType::q8_0).block_bytes;
             return any_bad_scale(tensor.data, bytes / block, block);
         }
-        case DType::i32:
+        default:
             return false;
     }
-    return false;
 }
 
 }  // namespace muster

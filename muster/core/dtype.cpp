@@ -11,16 +11,35 @@
 namespace muster {
 namespace {
 
-constexpr std::array<DTypeInfo, 5> kInfo{{{"f32", 1, 4},
-                                          {"f16", 1, 2},
-                                          {"bf16", 1, 2},
-                                          // GGML's Q8_0: one f16 scale, then 32 signed bytes.
-                                          {"q8_0", 32, 34},
-                                          {"i32", 1, 4}}};
+constexpr std::array<DTypeInfo, 17> kInfo{{{"f32", 1, 4},
+                                           {"f16", 1, 2},
+                                           {"bf16", 1, 2},
+                                           {"q8_0", 32, 34},
+                                           {"i32", 1, 4},
+                                           {"q4_0", 32, 18},
+                                           {"q4_1", 32, 20},
+                                           {"q5_0", 32, 22},
+                                           {"q5_1", 32, 24},
+                                           {"q2_k", 256, 84},
+                                           {"q3_k", 256, 110},
+                                           {"q4_k", 256, 144},
+                                           {"q5_k", 256, 176},
+                                           {"q6_k", 256, 210},
+                                           {"iq4_nl", 32, 18},
+                                           {"iq4_xs", 256, 136},
+                                           {"mxfp4", 32, 17}}};
+
+constexpr auto kAll = [] {
+    std::array<DType, kInfo.size()> all{};
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<DType>(i);
+    return all;
+}();
 
 }  // namespace
 
 const DTypeInfo& dtype_info(DType dtype) noexcept { return kInfo[static_cast<size_t>(dtype)]; }
+
+std::span<const DType> all_dtypes() noexcept { return kAll; }
 
 int64_t dtype_bytes(DType dtype, int64_t elements) noexcept {
     const DTypeInfo& info = dtype_info(dtype);

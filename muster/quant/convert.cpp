@@ -152,7 +152,7 @@ DecodeFn decoder(DType dtype, Isa isa) noexcept {
             return pick(kernels(isa), &ConvertKernels::decode_bf16);
         case DType::q8_0:
             return pick(kernels(isa), &ConvertKernels::decode_q8_0);
-        case DType::i32:
+        default:
             break;
     }
     MUSTER_ASSERT(!"a format of numbers");
@@ -169,7 +169,7 @@ EncodeFn encoder(DType dtype, Isa isa) noexcept {
             return pick(kernels(isa), &ConvertKernels::encode_bf16);
         case DType::q8_0:
             return pick(kernels(isa), &ConvertKernels::encode_q8_0);
-        case DType::i32:
+        default:
             break;
     }
     MUSTER_ASSERT(!"a format of numbers");
