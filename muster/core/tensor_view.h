@@ -50,15 +50,21 @@ struct TensorView {
     int64_t bytes() const noexcept { return dtype_bytes(dtype, elements()); }
 };
 
-/// A weight matrix [rows = out features, cols = in features] in any format, rows contiguous.
+/// How the rows of a weight matrix lie in memory: one after the other, as in files, or interleaved
+/// for the kernels, in as many bytes (quant/panels.h).
+enum class WeightLayout : uint8_t { rows, panels };
+
+/// A weight matrix [rows = out features, cols = in features] in any format, without gaps.
 /// Does not own its memory.
 struct WeightMatrix {
     DType dtype = DType::f32;
     const std::byte* data = nullptr;
     int64_t rows = 0;
     int64_t cols = 0;
+    WeightLayout layout = WeightLayout::rows;
 
     int64_t row_bytes() const noexcept { return dtype_bytes(dtype, cols); }
+    /// Start of row i, which is whole under WeightLayout::rows only.
     const std::byte* row(int64_t i) const noexcept { return data + i * row_bytes(); }
     int64_t bytes() const noexcept { return rows * row_bytes(); }
     bool empty() const noexcept { return data == nullptr; }

@@ -61,6 +61,8 @@ struct Vec {
         return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ), b, a);
     }
     static float sum(F a) noexcept { return _mm512_reduce_add_ps(a); }
+    /// Of numbers, none of them NaN.
+    static float largest(F a) noexcept { return _mm512_reduce_max_ps(a); }
 
     static void transpose(F (&r)[16]) noexcept {
         F t[16];

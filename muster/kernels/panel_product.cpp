@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/kernels/panel_product.h"
+
+#include <algorithm>
+
+#include "muster/core/error.h"
+#include "muster/kernels/panel_product_kernels.h"
+#include "muster/quant/convert.h"
+
+namespace muster {
+namespace {
+
+/// What the product means: weights decoded by the format's definition, activations multiplied out.
+void reference(const PanelProduct& p) noexcept {
+    const DTypeInfo& info = dtype_info(p.w.dtype);
+    const DecodeFn decode = decoder(p.w.dtype, Isa::generic);
+    const int64_t chunk_blocks = kPanelChunk / info.block_elements;
+    const int64_t blocks = p.w.cols / info.block_elements;
+    alignas(64) std::byte plain[kPanelChunk * 34 / 32];
+    float w[kPanelChunk];
+    for (int64_t i = 0; i < p.m; ++i) std::fill_n(p.out + i * p.ldo, p.last - p.first, 0.0f);
+    for (int64_t row = p.first; row < p.last; ++row) {
+        const int64_t lane = row % kPanelRows;
+        for (int64_t b = 0, chunk = 0; b < blocks; b += chunk_blocks, ++chunk) {
+            const int64_t n = std::min(chunk_blocks, blocks - b);
+            const std::byte* at = p.w.row(row) + b * info.block_bytes;
+            if (p.w.layout == WeightLayout::panels) {
+                const std::byte* from = p.w.row(row - lane) + kPanelRows * b * info.block_bytes;
+                unpack_row(
+                    {p.w.dtype, from, kPanelRows, n * info.block_elements, WeightLayout::panels},
+                    lane, plain);
+                at = plain;
+            }
+            decode(at, w, n * info.block_elements);
+            for (int64_t i = 0; i < p.m; ++i) {
+                const QuantizedChunk& x = p.x[i][chunk];
+                float sum = 0;
+                for (int64_t k = 0; k < n * info.block_elements; ++k) {
+                    sum += w[k] * (x.scale[k / 32] * static_cast<float>(x.q[k]));
+                }
+                p.out[i * p.ldo + row - p.first] += sum;
+            }
+        }
+    }
+}
+
+}  // namespace
+
+PanelProductFn panel_product(DType dtype, Isa isa) noexcept {
+    MUSTER_ASSERT(!panel_planes(dtype).empty());
+#if MUSTER_X86
+    if (isa >= Isa::avx512) return panel_product_avx512(dtype);
+    if (isa == Isa::avx2) return panel_product_avx2(dtype);
+#endif
+    (void)isa;
+    return reference;
+}
+
+}  // namespace muster
