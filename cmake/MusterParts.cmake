@@ -34,8 +34,8 @@ function(muster_folder_sources out folder)
             endif()
         endforeach()
     endforeach()
-    # Routing gives the same bits on every machine: a fused multiply-add here and not there would flip choices.
-    if(folder STREQUAL "routing")
+    # Routing and weight formats give the same bits on every machine: no fused multiply-add here and not there.
+    if(folder MATCHES "^(routing|quant)$")
         set_property(SOURCE ${sources} APPEND PROPERTY COMPILE_OPTIONS -ffp-contract=off)
     endif()
     set(${out} ${sources} PARENT_SCOPE)

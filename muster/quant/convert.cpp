@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "muster/core/error.h"
+#include "muster/quant/block_formats.h"
 #include "muster/quant/convert_kernels.h"
 
 namespace muster {
@@ -152,7 +153,31 @@ DecodeFn decoder(DType dtype, Isa isa) noexcept {
             return pick(kernels(isa), &ConvertKernels::decode_bf16);
         case DType::q8_0:
             return pick(kernels(isa), &ConvertKernels::decode_q8_0);
-        default:
+        case DType::q4_0:
+            return blocks::decode_q4_0;
+        case DType::q4_1:
+            return blocks::decode_q4_1;
+        case DType::q5_0:
+            return blocks::decode_q5_0;
+        case DType::q5_1:
+            return blocks::decode_q5_1;
+        case DType::q2_k:
+            return blocks::decode_q2_k;
+        case DType::q3_k:
+            return blocks::decode_q3_k;
+        case DType::q4_k:
+            return blocks::decode_q4_k;
+        case DType::q5_k:
+            return blocks::decode_q5_k;
+        case DType::q6_k:
+            return blocks::decode_q6_k;
+        case DType::iq4_nl:
+            return blocks::decode_iq4_nl;
+        case DType::iq4_xs:
+            return blocks::decode_iq4_xs;
+        case DType::mxfp4:
+            return blocks::decode_mxfp4;
+        case DType::i32:
             break;
     }
     MUSTER_ASSERT(!"a format of numbers");
