@@ -7,6 +7,7 @@
 #include "muster/core/executor.h"
 #include "muster/experts/expert_bank.h"
 #include "muster/kernels/matmul.h"
+#include "muster/kernels/quantized_rows.h"
 #include "muster/routing/route_table.h"
 
 namespace muster {
@@ -34,6 +35,9 @@ struct MoeWorkspace {
     Buffer<float> rows;                    ///< [A, d] results before the combine
     Buffer<float> dots;                    ///< partial sums of the combine weights' gradients
     Buffer<float> scratch;                 ///< per worker
+    QuantizedRows quantized[2];            ///< [T] rows of x, by ActivationScale
+    Buffer<const QuantizedChunk*> quantized_rows[2];  ///< [A] the same by row of the plan
+    QuantizedRows hidden_quantized;                   ///< [A] hidden rows
 };
 
 /// What forward keeps for backward. Row r of the dispatch plan owns `width(expert of r)`
@@ -48,7 +52,9 @@ struct MoeSaved {
 /// y [T, d] (=|+=) sum over the token's experts of weight * expert(x): gather, gate and up product,
 /// activation, down product, weighted combine, as one pass over (expert, tile) pairs. Nothing is
 /// computed for experts without rows. The combine walks the route table's order, so results depend
-/// neither on the number of workers nor on the schedule. x, y: [T, d] f32, may not overlap.
+/// neither on the number of workers nor on the schedule. x, y: [T, d] f32, may not overlap. Under
+/// Compute::int8 a bank whose matrices all have block formats is multiplied in integers, tokens and
+/// hidden rows quantised; any other bank as effective_compute() says of its up matrices.
 /// `saved`, when given, is filled for moe_backward. Shapes are asserted; call bank.check() once
 /// before.
 void moe_forward(const ExpertBank& bank, const RouteTable& routes, MatrixView<const float> x,

@@ -4,6 +4,7 @@
 #include "muster/core/error.h"
 #include "muster/experts/expert_kernels.h"
 #include "muster/experts/moe.h"
+#include "muster/experts/moe_quantized.h"
 #include "muster/experts/moe_tasks.h"
 #include "muster/kernels/matmul_stream.h"
 
@@ -356,7 +357,15 @@ void moe_forward(const ExpertBank& bank, const RouteTable& routes, MatrixView<co
     DispatchPlan& plan = saved != nullptr ? saved->plan : workspace.plan;
     make_dispatch_plan(routes, plan);
     const Isa isa = current_isa();
+    const bool integers = compute == Compute::int8 && bank.size() > 0 && quantized_bank(bank);
+    if (compute == Compute::int8 && !integers) {
+        compute = bank.experts[0].up.dtype == DType::f32 ? Compute::f32 : Compute::bf16;
+    }
     const MoeContext context{bank, plan, workspace, executor, compute, isa, gemm_kernels(isa)};
+    if (integers) {
+        MUSTER_ASSERT(saved == nullptr);
+        return quantized_forward(context, routes, x, y, accumulate);
+    }
     Forward(context, saved).run(routes, x, y, accumulate);
 }
 

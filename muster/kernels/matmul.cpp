@@ -8,6 +8,7 @@
 #include "muster/kernels/gemm.h"
 #include "muster/kernels/gemm_pack.h"
 #include "muster/kernels/matmul_stream.h"
+#include "muster/kernels/panel_product.h"
 
 namespace muster {
 namespace {
@@ -101,15 +102,44 @@ void stream_matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<
     });
 }
 
+void quantized_matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
+                      Executor& executor, bool accumulate) {
+    QuantizedRows quantized;
+    quantized.assign(x, activation_scale(w.dtype), executor);
+    Buffer<const QuantizedChunk*> rows(static_cast<size_t>(x.rows));
+    for (int64_t i = 0; i < x.rows; ++i) rows[static_cast<size_t>(i)] = quantized.row(i);
+    const PanelProductFn product = panel_product(w.dtype, current_isa());
+    const PanelGrid grid(x.rows, w, executor.workers());
+    executor.run(grid.tasks(), [&](int task, int) {
+        alignas(64) float out[PanelGrid::kOutputs];
+        const PanelGrid::Part part = grid.part(task);
+        const int64_t cols = part.last - part.first;
+        product({w, part.first, part.last, rows.data() + part.row, part.rows, out, cols});
+        for (int64_t i = 0; i < part.rows; ++i) {
+            const float* from = out + i * cols;
+            float* to = y.row(part.row + i) + part.first;
+            for (int64_t j = 0; j < cols; ++j) to[j] = accumulate ? to[j] + from[j] : from[j];
+        }
+    });
+}
+
 void clear(MatrixView<float> c) noexcept {
     for (int64_t i = 0; i < c.rows; ++i) std::fill(c.row(i), c.row(i) + c.cols, 0.0f);
 }
 
 }  // namespace
 
+Compute effective_compute(Compute compute, DType dtype) noexcept {
+    if (compute != Compute::int8 || dtype_info(dtype).block_elements > 1) return compute;
+    return dtype == DType::f32 ? Compute::f32 : Compute::bf16;
+}
+
 void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
             Executor& executor, Compute compute, bool accumulate) {
     MUSTER_ASSERT(x.rows == y.rows && x.cols == w.cols && y.cols == w.rows);
+    compute = effective_compute(compute, w.dtype);
+    if (compute == Compute::int8) return quantized_matmul(x, w, y, executor, accumulate);
+    MUSTER_ASSERT(w.layout == WeightLayout::rows);
     if (x.rows <= kStreamRows) return stream_matmul(x, w, y, executor, accumulate);
     const Isa isa = current_isa();
     const GemmKernels& kernels = gemm_kernels(isa);
@@ -122,7 +152,7 @@ void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> 
 void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, MatrixView<float> dx,
                            Executor& executor, Compute compute, bool accumulate) {
     MUSTER_ASSERT(dy.rows == dx.rows && dy.cols == w.rows && dx.cols == w.cols);
-    MUSTER_ASSERT(w.dtype != DType::q8_0);
+    MUSTER_ASSERT(dtype_info(w.dtype).block_elements == 1);
     const Isa isa = current_isa();
     const GemmKernels& kernels = gemm_kernels(isa);
     multiply_rows(kernels, compute, dy, dx, executor, accumulate,

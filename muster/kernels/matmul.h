@@ -7,13 +7,18 @@
 namespace muster {
 
 /// Precision of products. f32: operands widened to f32. bf16: both operands rounded to bf16 (to
-/// nearest, ties to even), products summed in f32.
-enum class Compute { f32, bf16 };
+/// nearest, ties to even), products summed in f32. int8: weights in a block format are multiplied
+/// as the integers that they are with activations quantised to 8 bits (quantized_rows.h), f16 and
+/// bf16 weights as under bf16, f32 weights as under f32; for running models, not for gradients.
+enum class Compute { f32, bf16, int8 };
 
-/// y [T, N] (=|+=) x [T, K] * w [N, K]^T. w in f32, f16, bf16 or q8_0. For few rows (decode)
-/// weights are streamed once in their stored format and operands are widened to f32, whatever
-/// `compute` says; for many rows panels of w are packed on the fly. Shapes are checked
-/// (MUSTER_ASSERT). Results do not depend on the number of workers.
+/// What `compute` means for weights of this format: f32, bf16, or int8 for block formats only.
+Compute effective_compute(Compute compute, DType dtype) noexcept;
+
+/// y [T, N] (=|+=) x [T, K] * w [N, K]^T. w in any format; WeightLayout::panels under int8 only.
+/// For few rows (decode) weights are streamed once in their stored format and, but for int8,
+/// operands are widened to f32, whatever `compute` says; for many rows panels of w are packed on
+/// the fly. Shapes are checked (MUSTER_ASSERT). Results do not depend on the number of workers.
 void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
             Executor& executor, Compute compute = Compute::f32, bool accumulate = false);
 

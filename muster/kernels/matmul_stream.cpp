@@ -15,19 +15,20 @@ namespace {
 
 template <DType kDType>
 void reference_product(const StreamProduct& p) noexcept {
-    constexpr int64_t kChunk = 32;  // a multiple of every format's block
+    constexpr int64_t kChunk = 256;  // a multiple of every format's block
     const DecodeFn decode = decoder(kDType, Isa::generic);
     for (int64_t j = 0; j < p.rows; ++j) {
-        for (int64_t i = 0; i < p.m; ++i) {
-            const std::byte* row = p.w + j * p.row_bytes;
-            float sum = 0;
-            for (int64_t k = 0; k < p.cols; k += kChunk) {
-                float values[kChunk];
-                const int64_t n = std::min(kChunk, p.cols - k);
-                decode(row + dtype_bytes(kDType, k), values, n);
+        const std::byte* row = p.w + j * p.row_bytes;
+        for (int64_t i = 0; i < p.m; ++i) p.out[i * p.ldo + j] = 0;
+        for (int64_t k = 0; k < p.cols; k += kChunk) {
+            float values[kChunk];
+            const int64_t n = std::min(kChunk, p.cols - k);
+            decode(row + dtype_bytes(kDType, k), values, n);
+            for (int64_t i = 0; i < p.m; ++i) {
+                float sum = 0;
                 for (int64_t c = 0; c < n; ++c) sum += values[c] * p.x[i][k + c];
+                p.out[i * p.ldo + j] += sum;
             }
-            p.out[i * p.ldo + j] = sum;
         }
     }
 }
@@ -45,6 +46,34 @@ int64_t stream_task_rows(const WeightMatrix& w, int64_t total, int workers) noex
 }
 
 StreamFn stream_kernel(DType dtype, Isa isa) noexcept {
+    switch (dtype) {  // exact products with these are for comparisons, their fast ones are int8
+        case DType::q4_0:
+            return reference_product<DType::q4_0>;
+        case DType::q4_1:
+            return reference_product<DType::q4_1>;
+        case DType::q5_0:
+            return reference_product<DType::q5_0>;
+        case DType::q5_1:
+            return reference_product<DType::q5_1>;
+        case DType::q2_k:
+            return reference_product<DType::q2_k>;
+        case DType::q3_k:
+            return reference_product<DType::q3_k>;
+        case DType::q4_k:
+            return reference_product<DType::q4_k>;
+        case DType::q5_k:
+            return reference_product<DType::q5_k>;
+        case DType::q6_k:
+            return reference_product<DType::q6_k>;
+        case DType::iq4_nl:
+            return reference_product<DType::iq4_nl>;
+        case DType::iq4_xs:
+            return reference_product<DType::iq4_xs>;
+        case DType::mxfp4:
+            return reference_product<DType::mxfp4>;
+        default:
+            break;
+    }
     MUSTER_ASSERT(static_cast<size_t>(dtype) < 4);
     const StreamKernels* kernels = &kReference;
 #if MUSTER_X86

@@ -28,7 +28,7 @@ struct StreamProduct {
 
 using StreamFn = void (*)(const StreamProduct& product) noexcept;
 
-/// For weights in f32, f16, bf16 or q8_0 (asserted).
+/// For weights in any format but i32 (asserted); f32, f16, bf16 and q8_0 have fast kernels.
 StreamFn stream_kernel(DType dtype, Isa isa) noexcept;
 
 /// Up to this many rows of x streaming is faster than packing panels.

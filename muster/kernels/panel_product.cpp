@@ -56,4 +56,24 @@ PanelProductFn panel_product(DType dtype, Isa isa) noexcept {
     return reference;
 }
 
+PanelGrid::PanelGrid(int64_t rows, const WeightMatrix& w, int workers) noexcept
+    : rows_(rows), columns_(w.rows) {
+    // Rows share the unpacking of a panel; beyond some hundred there is little left to share.
+    constexpr int64_t kMostRows = 192, kTaskBytes = int64_t{192} << 10;
+    row_parts_ = std::max<int64_t>(1, (rows + kMostRows - 1) / kMostRows);
+    row_step_ = (rows + row_parts_ - 1) / row_parts_;
+    const int64_t panels = (columns_ + kPanelRows - 1) / kPanelRows;
+    const int64_t fit = kOutputs / kPanelRows / std::max<int64_t>(1, row_step_);
+    const int64_t bytes = kTaskBytes / std::max<int64_t>(1, kPanelRows * w.row_bytes());
+    const int64_t share = panels * row_parts_ / (int64_t{4} * workers);
+    column_step_ = std::max<int64_t>(1, std::min({fit, bytes, share})) * kPanelRows;
+    column_parts_ = (columns_ + column_step_ - 1) / column_step_;
+}
+
+PanelGrid::Part PanelGrid::part(int task) const noexcept {
+    const int64_t column = task / row_parts_ * column_step_, row = task % row_parts_ * row_step_;
+    return {column, std::min(columns_, column + column_step_), row,
+            std::min(row_step_, rows_ - row)};
+}
+
 }  // namespace muster

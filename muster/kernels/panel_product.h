@@ -30,4 +30,25 @@ using PanelProductFn = void (*)(const PanelProduct& product) noexcept;
 /// The kernel for a block format (asserted).
 PanelProductFn panel_product(DType dtype, Isa isa) noexcept;
 
+/// How a product of `rows` activation rows with all of a matrix is cut into tasks: panels by rows,
+/// so that each worker gets several. Results do not depend on it.
+class PanelGrid {
+  public:
+    struct Part {
+        int64_t first = 0, last = 0;  ///< rows of w
+        int64_t row = 0, rows = 0;    ///< activation rows
+    };
+    /// Results of one task at most.
+    static constexpr int64_t kOutputs = int64_t{32} << 10;
+
+    PanelGrid(int64_t rows, const WeightMatrix& w, int workers) noexcept;
+    int tasks() const noexcept { return static_cast<int>(row_parts_ * column_parts_); }
+    Part part(int task) const noexcept;
+
+  private:
+    int64_t rows_, columns_;
+    int64_t row_step_, column_step_;
+    int64_t row_parts_, column_parts_;
+};
+
 }  // namespace muster
