@@ -23,11 +23,25 @@ enum class TokenType : int32_t {
     byte = 6
 };
 
+/// One step of cutting text into words between which nothing merges.
+struct SplitRule {
+    enum class Keep { all, matches };
+    std::string pattern;    ///< a regular expression as Hugging Face's tokenizers write it
+    Keep keep = Keep::all;  ///< whether what lies between its matches is kept, too
+};
+
+/// An entry of an ordered list of merges: pieces' ids.
+struct PieceMerge {
+    int32_t left, right, merged;
+};
+
 /// Everything that defines a SentencePiece-style vocabulary; also what GGUF stores.
 struct Vocabulary {
     std::vector<std::string> pieces;  ///< U+2581 stands for a space
     std::vector<float> scores;
     std::vector<TokenType> types;
+    std::vector<PieceMerge> merges;        ///< for byte-level BPE (ByteBpe), first to last
+    bool ignore_merges = false;            ///< ByteBpe: a word that is a piece is that piece
     int32_t bos = -1, eos = -1, unk = -1;  ///< -1: none
     bool add_space_prefix = false;
     bool add_bos = true;  ///< encode() puts bos in front when asked to add special tokens
