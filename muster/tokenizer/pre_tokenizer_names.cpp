@@ -62,8 +62,10 @@ const std::vector<NamedSplit>& table() {
                 t.push_back({name, patterns, flags.ignore_merges, flags.add_bos, flags.nfc});
             }
         };
-        const NamedSplit nfc{.nfc = true};
-        const NamedSplit whole{.ignore_merges = true, .add_bos = true};
+        NamedSplit nfc;
+        nfc.nfc = true;
+        NamedSplit whole;
+        whole.ignore_merges = whole.add_bos = true;
         add({"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"}, {kLlama3}, whole);
         add({"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {kLlama3});
         add({"qwen2", "deepseek-r1-qwen", "megrez"}, {kQwen2}, nfc);

@@ -4,6 +4,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <new>
 
 #include "muster/core/error.h"
@@ -13,8 +15,10 @@ namespace {
 
 constexpr size_t kMaxPattern = 16 << 10;
 constexpr uint32_t kMaxNesting = 60;
-/// Steps of one search. The patterns of published tokenisers need a few per match.
+/// Steps of one search, and more for each byte: the patterns of published tokenisers go back over a
+/// run of spaces or letters at most a few times.
 constexpr uint32_t kMaxSteps = 50'000;
+constexpr size_t kMaxStepsPerByte = 8;
 constexpr uint32_t kMaxHeapKiB = 32 << 10;
 /// For patterns that repeat a group once per character, on long words.
 constexpr size_t kMaxStack = 64 << 20;
@@ -90,8 +94,6 @@ struct SplitRegex::Search::State {
             free();
             throw std::bad_alloc();
         }
-        pcre2_set_match_limit(context, kMaxSteps);
-        pcre2_set_depth_limit(context, kMaxSteps);
         pcre2_set_heap_limit(context, kMaxHeapKiB);
     }
     ~State() { free(); }
@@ -148,6 +150,10 @@ SplitRegex& SplitRegex::operator=(SplitRegex&&) noexcept = default;
 
 bool SplitRegex::find(std::string_view text, size_t from, Search& search, Match& match) const {
     Search::State& state = *search.state_;
+    const auto steps = static_cast<uint32_t>(
+        std::min<size_t>(kMaxSteps + kMaxStepsPerByte * (text.size() - from), UINT32_MAX));
+    pcre2_set_match_limit(state.context, steps);
+    pcre2_set_depth_limit(state.context, steps);
     const auto run = [&] {
         return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                            from, PCRE2_NO_UTF_CHECK, state.data, state.context);
