@@ -41,7 +41,7 @@ TEST(GgufCorruption, FullFileIsReadWhole) {
     EXPECT_THAT(file.strings("strings"), testing::ElementsAre("one", ""));
     EXPECT_THAT(file.integers("u8s"), testing::ElementsAre(1, 2, 3));
     EXPECT_THAT(file.reals("f64s"), testing::ElementsAre(1.5));
-    EXPECT_EQ(std::get<std::vector<bool>>(std::get<GgufArray>(file.metadata().at("bools"))),
+    EXPECT_EQ(std::get<std::vector<bool>>(std::get<MetadataArray>(file.metadata().at("bools"))),
               (std::vector<bool>{false, true}));
     EXPECT_EQ(file.tensor("q8_0", {2, 1, 3, 32}).dtype, DType::q8_0);
     EXPECT_EQ(file.tensor("bf16", {2, 3, 1}).dtype, DType::bf16);

@@ -10,6 +10,7 @@
 #include "muster/checkpoint/gguf.h"
 #include "muster/checkpoint/gguf_types.h"
 #include "muster/checkpoint/tensor_checks.h"
+#include "muster/core/mapped_file.h"
 
 namespace muster {
 namespace {
@@ -130,13 +131,13 @@ bool with_stored_type(uint32_t type, F&& f) {
                 fmt::format("{} has the unknown type {}, expected 0 to 12", what, type));
 }
 
-GgufArray read_array(ByteCursor& cursor, std::string_view what) {
+MetadataArray read_array(ByteCursor& cursor, std::string_view what) {
     const auto type = cursor.read<uint32_t>(what);
     if (type == static_cast<uint32_t>(ValueType::array)) {
         throw Error(cursor.where(),
                     fmt::format("{} is an array of arrays, expected one dimension", what));
     }
-    GgufArray result;
+    MetadataArray result;
     const bool known = with_stored_type(type, [&]<typename Stored>() {
         // A string takes at least its length.
         constexpr size_t kLeast = std::is_same_v<Stored, std::string> ? 8 : sizeof(Stored);
@@ -150,10 +151,10 @@ GgufArray read_array(ByteCursor& cursor, std::string_view what) {
     return result;
 }
 
-GgufValue read_value(ByteCursor& cursor, std::string_view what) {
+MetadataValue read_value(ByteCursor& cursor, std::string_view what) {
     const auto type = cursor.read<uint32_t>(what);
     if (type == static_cast<uint32_t>(ValueType::array)) return read_array(cursor, what);
-    GgufValue result;
+    MetadataValue result;
     const bool known =
         with_stored_type(type, [&]<typename Stored>() { result = read_as<Stored>(cursor, what); });
     if (!known) fail_value_type(cursor, what, type);
@@ -251,25 +252,27 @@ void check_no_overlap(std::vector<const TensorInfo*> infos, std::string_view whe
 
 }  // namespace
 
-GgufFile::GgufFile(const std::filesystem::path& path) : file_(path), name_(path.string()) {
-    parse(file_.bytes());
+GgufFile::GgufFile(const std::filesystem::path& path) : WeightMap(path.string()) {
+    const auto file = std::make_shared<MappedFile>(path);
+    keep(file);
+    parse(file->bytes());
 }
 
-GgufFile::GgufFile(std::span<const std::byte> bytes, std::string name) : name_(std::move(name)) {
+GgufFile::GgufFile(std::span<const std::byte> bytes, std::string name)
+    : WeightMap(std::move(name)) {
     parse(bytes);
 }
 
 void GgufFile::parse(std::span<const std::byte> bytes) {
     // Together with the least alignment of tensors, 8: views are aligned to their elements.
     MUSTER_ASSERT(std::bit_cast<uintptr_t>(bytes.data()) % 8 == 0);
-    ByteCursor cursor(bytes, name_);
+    ByteCursor cursor(bytes, name());
     const Counts counts = read_header(cursor);
     for (size_t i = 0; i < counts.metadata; ++i) {
         std::string key =
             read_name(cursor, gguf::kMaxKey, fmt::format("the key of metadata number {}", i));
-        GgufValue value = read_value(cursor, "the value of " + quote(key));
-        if (has(key)) throw Error(name_, "has the metadata key " + quote(key) + " twice");
-        metadata_.emplace(std::move(key), std::move(value));
+        MetadataValue value = read_value(cursor, "the value of " + quote(key));
+        set(std::move(key), std::move(value));
     }
     std::vector<TensorInfo> infos;
     infos.reserve(counts.tensors);
@@ -280,7 +283,7 @@ void GgufFile::parse(std::span<const std::byte> bytes) {
         constexpr int64_t kGreatest = 1 << 20;
         alignment = static_cast<uint64_t>(integer(gguf::kAlignmentKey, 8, kGreatest));
         if (!std::has_single_bit(alignment)) {
-            throw Error(name_,
+            throw Error(name(),
                         fmt::format("general.alignment is {}, expected a power of two", alignment));
         }
     }
@@ -288,14 +291,11 @@ void GgufFile::parse(std::span<const std::byte> bytes) {
     const uint64_t data = bytes.size() - std::min<uint64_t>(start, bytes.size());
     std::vector<const TensorInfo*> by_offset;
     for (const TensorInfo& info : infos) {
-        check_place(info, data, alignment, name_);
+        check_place(info, data, alignment, name());
         by_offset.push_back(&info);
-        TensorView view{info.dtype, info.shape, bytes.data() + start + info.offset};
-        if (!tensors_.emplace(info.name, std::move(view)).second) {
-            throw Error(name_, "has the tensor " + quote(info.name) + " twice");
-        }
+        add(info.name, TensorView{info.dtype, info.shape, bytes.data() + start + info.offset});
     }
-    check_no_overlap(std::move(by_offset), name_);
+    check_no_overlap(std::move(by_offset), name());
 }
 
 }  // namespace muster

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "muster/checkpoint/gguf.h"
 #include "muster/checkpoint/validate.h"
 #include "muster/core/error.h"
 #include "muster/core/random.h"
@@ -12,7 +13,7 @@
 namespace muster {
 namespace {
 
-const Architecture& find_architecture(const GgufFile& file) {
+const Architecture& find_architecture(const WeightMap& file) {
     const std::string& name = file.string("general.architecture");
     std::string known;
     for (const Architecture* a : architectures()) {
@@ -23,7 +24,7 @@ const Architecture& find_architecture(const GgufFile& file) {
                 "architecture \"" + name + "\" is not supported, expected one of " + known);
 }
 
-int vocabulary_size(const GgufFile& file, const Tokenizer& tokenizer) {
+int vocabulary_size(const WeightMap& file, const Tokenizer& tokenizer) {
     const auto found = file.tensors().find("token_embd.weight");
     if (found == file.tensors().end())
         throw Error(file.name(), "tensor token_embd.weight is missing");
@@ -35,7 +36,7 @@ int vocabulary_size(const GgufFile& file, const Tokenizer& tokenizer) {
     return tokenizer.vocab_size();
 }
 
-ModelConfig read_config(const Architecture& architecture, const GgufFile& file, int vocab) {
+ModelConfig read_config(const Architecture& architecture, const WeightMap& file, int vocab) {
     ModelConfig config = architecture.read_config(file);
     config.vocab = vocab;
     if (file.has("general.name")) config.name = file.string("general.name");
@@ -48,7 +49,7 @@ ModelConfig read_config(const Architecture& architecture, const GgufFile& file, 
     return config;
 }
 
-void check_values(const GgufFile& file, const Progress& progress) {
+void check_values(const WeightMap& file, const Progress& progress) {
     int64_t done = 0, total = 0;
     for (const auto& [name, tensor] : file.tensors()) total += tensor.bytes();
     for (const auto& [name, tensor] : file.tensors()) {
@@ -77,7 +78,7 @@ uint64_t add_sample(uint64_t hash, const TensorView& t) {
     return hash;
 }
 
-uint64_t hash_of(const GgufFile& file, const ModelConfig& config) {
+uint64_t hash_of(const WeightMap& file, const ModelConfig& config) {
     uint64_t hash = add_text(0xcbf29ce484222325u, to_json(config));
     for (const auto& [name, tensor] : file.tensors()) {
         hash = add_text(hash, name);
@@ -92,8 +93,8 @@ uint64_t hash_of(const GgufFile& file, const ModelConfig& config) {
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
     Model m;
-    m.file_ = std::make_unique<GgufFile>(path);
-    const GgufFile& file = *m.file_;
+    m.file_ = std::make_unique<WeightMap>(GgufFile(path));
+    const WeightMap& file = *m.file_;
     const Architecture& architecture = find_architecture(file);
     m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));
     m.config_ = read_config(architecture, file, vocabulary_size(file, *m.tokenizer_));

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "muster/checkpoint/gguf.h"
+#include "muster/checkpoint/weight_map.h"
 #include "muster/core/progress.h"
 #include "muster/core/tensor_view.h"
 #include "muster/experts/expert_bank.h"
@@ -58,7 +58,7 @@ class Model {
     const ModelConfig& config() const noexcept { return config_; }
     const ModelWeights& weights() const noexcept { return weights_; }
     const Tokenizer& tokenizer() const noexcept { return *tokenizer_; }
-    const GgufFile& file() const noexcept { return *file_; }
+    const WeightMap& file() const noexcept { return *file_; }
     /// Of metadata, tensor names, shapes, formats and sampled content: tells models apart, so that
     /// caches and plans of another model are refused. Not cryptographic.
     uint64_t hash() const noexcept { return hash_; }
@@ -66,7 +66,7 @@ class Model {
   private:
     Model() = default;
 
-    std::unique_ptr<GgufFile> file_;
+    std::unique_ptr<WeightMap> file_;
     std::unique_ptr<Tokenizer> tokenizer_;
     ModelConfig config_;
     ModelWeights weights_;

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "muster/checkpoint/gguf.h"
 #include "muster/core/error.h"
 #include "muster/model/export.h"
 #include "muster/model/summary.h"
@@ -62,10 +63,10 @@ class BadModel : public ::testing::Test {
             if (const auto* d = std::get_if<double>(&value)) writer.set_f32(key, *d);
             if (const auto* b = std::get_if<bool>(&value)) writer.set_bool(key, *b);
             if (const auto* s = std::get_if<std::string>(&value)) writer.set_string(key, *s);
-            if (const auto* a = std::get_if<GgufArray>(&value)) copy_array(writer, key, *a);
+            if (const auto* a = std::get_if<MetadataArray>(&value)) copy_array(writer, key, *a);
         }
     }
-    static void copy_array(GgufWriter& writer, const std::string& key, const GgufArray& array) {
+    static void copy_array(GgufWriter& writer, const std::string& key, const MetadataArray& array) {
         if (const auto* s = std::get_if<std::vector<std::string>>(&array))
             writer.set_strings(key, *s);
         if (const auto* d = std::get_if<std::vector<double>>(&array))

@@ -25,25 +25,25 @@ constexpr std::string_view kAddBos = "tokenizer.ggml.add_bos_token";
 constexpr std::string_view kAddEos = "tokenizer.ggml.add_eos_token";
 constexpr std::string_view kAddSpace = "tokenizer.ggml.add_space_prefix";
 
-void check_length(const GgufFile& file, std::string_view key, size_t length, size_t tokens) {
+void check_length(const WeightMap& file, std::string_view key, size_t length, size_t tokens) {
     if (length == tokens) return;
     throw Error(file.name(), std::string(key) + " has " + std::to_string(length) +
                                  " values, expected one for each of the " + std::to_string(tokens) +
                                  " tokens");
 }
 
-int32_t id_or_none(const GgufFile& file, std::string_view key, size_t tokens) {
+int32_t id_or_none(const WeightMap& file, std::string_view key, size_t tokens) {
     if (!file.has(key)) return -1;
     return static_cast<int32_t>(file.integer(key, 0, static_cast<int64_t>(tokens) - 1));
 }
 
-bool flag(const GgufFile& file, std::string_view key, bool absent) {
+bool flag(const WeightMap& file, std::string_view key, bool absent) {
     return file.has(key) ? file.boolean(key) : absent;
 }
 
 }  // namespace
 
-Tokenizer Tokenizer::from_gguf(const GgufFile& file) {
+Tokenizer Tokenizer::from_gguf(const WeightMap& file) {
     if (const std::string& model = file.string(kModel); model != "llama") {
         throw Error(file.name(), std::string(kModel) + " is \"" + model + "\", expected \"llama\"");
     }

@@ -10,7 +10,7 @@
 
 namespace muster {
 
-class GgufFile;
+class WeightMap;
 class GgufWriter;
 
 /// GGUF's token types (tokenizer.ggml.token_type).
@@ -59,7 +59,7 @@ class Tokenizer {
     /// are not BPE, rewrite characters or drop white space.
     static Tokenizer from_sentencepiece(std::string_view model_bytes);
     /// From tokenizer.ggml.* of a GGUF file (model `llama`). Throws Error naming the key.
-    static Tokenizer from_gguf(const GgufFile& file);
+    static Tokenizer from_gguf(const WeightMap& file);
     ~Tokenizer();
     Tokenizer(Tokenizer&&) noexcept;
     Tokenizer& operator=(Tokenizer&&) noexcept;

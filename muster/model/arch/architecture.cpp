@@ -17,7 +17,7 @@ std::span<const Architecture* const> architectures() noexcept {
 namespace binding {
 namespace {
 
-const TensorView& weight_tensor(const GgufFile& file, std::string_view name,
+const TensorView& weight_tensor(const WeightMap& file, std::string_view name,
                                 const std::vector<int64_t>& shape) {
     const TensorView& t = file.tensor(name, shape);
     if (t.dtype == DType::i32)
@@ -38,7 +38,7 @@ double as_written(double stored) {
 
 /// Per-layer values of an array key; throws when their number is another.
 template <typename T>
-const std::vector<T>& per_layer(const std::vector<T>& values, const GgufFile& file,
+const std::vector<T>& per_layer(const std::vector<T>& values, const WeightMap& file,
                                 std::string_view key, size_t layers) {
     if (values.size() != layers)
         throw Error(file.name(), "key " + std::string(key) + " has " +
@@ -49,12 +49,12 @@ const std::vector<T>& per_layer(const std::vector<T>& values, const GgufFile& fi
 
 }  // namespace
 
-WeightMatrix matrix(const GgufFile& file, std::string_view name, int64_t rows, int64_t cols) {
+WeightMatrix matrix(const WeightMap& file, std::string_view name, int64_t rows, int64_t cols) {
     const TensorView& t = weight_tensor(file, name, {rows, cols});
     return {.dtype = t.dtype, .data = t.data, .rows = rows, .cols = cols};
 }
 
-std::span<const float> vector(const GgufFile& file, std::string_view name, int64_t size) {
+std::span<const float> vector(const WeightMap& file, std::string_view name, int64_t size) {
     const TensorView& t = file.tensor(name, {size});
     if (t.dtype != DType::f32)
         throw Error(file.name(), "tensor " + std::string(name) + " is " +
@@ -66,7 +66,7 @@ std::string layer_name(int layer, std::string_view rest) {
     return "blk." + std::to_string(layer) + "." + std::string(rest);
 }
 
-void bind_ends(const GgufFile& file, const ModelConfig& c, bool tied_allowed,
+void bind_ends(const WeightMap& file, const ModelConfig& c, bool tied_allowed,
                ModelWeights& weights) {
     weights.embedding = matrix(file, "token_embd.weight", c.vocab, c.d_model);
     weights.final_norm = vector(file, "output_norm.weight", c.d_model);
@@ -74,7 +74,7 @@ void bind_ends(const GgufFile& file, const ModelConfig& c, bool tied_allowed,
     weights.head = tied ? weights.embedding : matrix(file, "output.weight", c.vocab, c.d_model);
 }
 
-void bind_layer(const GgufFile& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
     const int64_t d = c.d_model;
     const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
     w.attention_norm = vector(file, layer_name(l, "attn_norm.weight"), d);
@@ -92,7 +92,7 @@ void bind_layer(const GgufFile& file, const ModelConfig& c, int l, LayerWeights&
     if (!ff.dense()) w.router = matrix(file, layer_name(l, "ffn_gate_inp.weight"), ff.experts(), d);
 }
 
-void bind_stacked_experts(const GgufFile& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
     const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
     const auto tensor = [&](std::string_view what, int64_t rows, int64_t cols) -> const auto& {
         return weight_tensor(file, layer_name(l, what), {experts, rows, cols});
@@ -108,7 +108,7 @@ void bind_stacked_experts(const GgufFile& file, const ModelConfig& c, int l, Lay
     w.experts = make_stacked_bank(gate, up, down, c.activation);
 }
 
-Expert bind_expert(const GgufFile& file, const ModelConfig& c, int l, int width,
+Expert bind_expert(const WeightMap& file, const ModelConfig& c, int l, int width,
                    std::string_view suffix) {
     const auto name = [&](const char* what) {
         return layer_name(l, "ffn_" + std::string(what) + std::string(suffix) + ".weight");
@@ -120,9 +120,9 @@ Expert bind_expert(const GgufFile& file, const ModelConfig& c, int l, int width,
     return e;
 }
 
-bool has_routing(const GgufFile& file) { return file.has("muster.router.selection"); }
+bool has_routing(const WeightMap& file) { return file.has("muster.router.selection"); }
 
-void read_routing(const GgufFile& file, ModelConfig& c) {
+void read_routing(const WeightMap& file, ModelConfig& c) {
     const size_t n = c.layers.size();
     if (file.has("muster.routing.policy"))
         c.policy = RoutingPolicy::parse(file.string("muster.routing.policy"));

@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-#include "muster/checkpoint/gguf.h"
+#include "muster/checkpoint/weight_map.h"
 #include "muster/model/model.h"
 
 namespace muster {
@@ -14,9 +14,9 @@ namespace muster {
 struct Architecture {
     std::string_view name;  ///< general.architecture
     /// The shape, from metadata; throws Error naming the key. `vocab` is left to the caller.
-    ModelConfig (*read_config)(const GgufFile& file);
+    ModelConfig (*read_config)(const WeightMap& file);
     /// Views of the tensors, shapes checked; throws Error naming the tensor.
-    void (*bind)(const GgufFile& file, const ModelConfig& config, ModelWeights& weights);
+    void (*bind)(const WeightMap& file, const ModelConfig& config, ModelWeights& weights);
 };
 
 extern const Architecture kOlmoe;
@@ -29,28 +29,28 @@ std::span<const Architecture* const> architectures() noexcept;
 namespace binding {
 
 /// A weight matrix [rows, cols] in a format that products understand.
-WeightMatrix matrix(const GgufFile& file, std::string_view name, int64_t rows, int64_t cols);
+WeightMatrix matrix(const WeightMap& file, std::string_view name, int64_t rows, int64_t cols);
 /// A vector of `size` f32 values.
-std::span<const float> vector(const GgufFile& file, std::string_view name, int64_t size);
+std::span<const float> vector(const WeightMap& file, std::string_view name, int64_t size);
 /// blk.{layer}.{rest}
 std::string layer_name(int layer, std::string_view rest);
 /// Embedding, final norm and head; without output.weight the head is the embedding when
 /// `tied_allowed`.
-void bind_ends(const GgufFile& file, const ModelConfig& config, bool tied_allowed,
+void bind_ends(const WeightMap& file, const ModelConfig& config, bool tied_allowed,
                ModelWeights& weights);
 /// Norms, attention and router of a layer.
-void bind_layer(const GgufFile& file, const ModelConfig& config, int layer, LayerWeights& weights);
+void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
 /// ffn_{gate,up,down}_exps of a layer with experts of one width.
-void bind_stacked_experts(const GgufFile& file, const ModelConfig& config, int layer,
+void bind_stacked_experts(const WeightMap& file, const ModelConfig& config, int layer,
                           LayerWeights& weights);
 /// One expert of tensors {prefix}ffn_{gate,up,down}{suffix}.weight.
-Expert bind_expert(const GgufFile& file, const ModelConfig& config, int layer, int width,
+Expert bind_expert(const WeightMap& file, const ModelConfig& config, int layer, int width,
                    std::string_view suffix);
 
 /// Fills what the file says of muster.routing.policy, muster.mean_experts and, when
 /// muster.router.selection is there, the router specs from muster.router.* arrays, [layers] each.
-void read_routing(const GgufFile& file, ModelConfig& config);
-bool has_routing(const GgufFile& file);
+void read_routing(const WeightMap& file, ModelConfig& config);
+bool has_routing(const WeightMap& file);
 
 }  // namespace binding
 

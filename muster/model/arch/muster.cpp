@@ -38,7 +38,7 @@ namespace {
 
 constexpr int kMost = 1 << 24;
 
-std::vector<int64_t> integers(const GgufFile& f, const char* key, int64_t count, int64_t low) {
+std::vector<int64_t> integers(const WeightMap& f, const char* key, int64_t count, int64_t low) {
     std::vector<int64_t> values = f.integers(key);
     if (static_cast<int64_t>(values.size()) != count)
         throw Error(f.name(), "key " + std::string(key) + " has " + std::to_string(values.size()) +
@@ -52,7 +52,7 @@ std::vector<int64_t> integers(const GgufFile& f, const char* key, int64_t count,
     return values;
 }
 
-std::vector<FeedForwardConfig> read_layers(const GgufFile& f, int layers) {
+std::vector<FeedForwardConfig> read_layers(const WeightMap& f, int layers) {
     const auto counts = integers(f, "muster.expert_count", layers, 1);
     const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
     const auto widths = integers(f, "muster.expert_feed_forward_length", total, 1);
@@ -70,7 +70,7 @@ std::vector<FeedForwardConfig> read_layers(const GgufFile& f, int layers) {
     return out;
 }
 
-ModelConfig read_config(const GgufFile& f) {
+ModelConfig read_config(const WeightMap& f) {
     const auto integer = [&](const char* key, int64_t high) {
         return static_cast<int>(f.integer(key, 1, high));
     };
@@ -95,7 +95,7 @@ ModelConfig read_config(const GgufFile& f) {
     return c;
 }
 
-void bind_experts(const GgufFile& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_experts(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
     const FeedForwardConfig& ff = c.layers[l];
     if (!ff.dense() && ff.equal_widths()) {
         binding::bind_stacked_experts(f, c, l, w);
@@ -108,7 +108,7 @@ void bind_experts(const GgufFile& f, const ModelConfig& c, int l, LayerWeights& 
     }
 }
 
-void bind_router_parameters(const GgufFile& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_router_parameters(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
     const auto optional = [&](const char* rest) -> std::span<const float> {
         const std::string name = binding::layer_name(l, rest);
         if (!f.tensors().contains(name)) return {};
@@ -118,7 +118,7 @@ void bind_router_parameters(const GgufFile& f, const ModelConfig& c, int l, Laye
     w.router_parameters.thresholds = optional("exp_thresholds.weight");
 }
 
-void bind(const GgufFile& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         LayerWeights& w = weights.layers[l];

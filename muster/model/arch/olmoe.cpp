@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kMost = 1 << 24;
 
-ModelConfig read_config(const GgufFile& f) {
+ModelConfig read_config(const WeightMap& f) {
     const auto integer = [&](const char* key, int64_t low, int64_t high) {
         return static_cast<int>(f.integer(std::string("olmoe.") + key, low, high));
     };
@@ -49,7 +49,7 @@ ModelConfig read_config(const GgufFile& f) {
     return c;
 }
 
-void bind(const GgufFile& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, false, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         binding::bind_layer(f, c, l, weights.layers[l]);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Typed access to what a GGUF file says.
+#include "muster/checkpoint/weight_map.h"
+
 #include <fmt/format.h>
 
 #include <cmath>
 #include <utility>
 
-#include "muster/checkpoint/gguf.h"
 #include "muster/checkpoint/tensor_checks.h"
+#include "muster/core/buffer.h"
+#include "muster/core/error.h"
 
 namespace muster {
 namespace {
@@ -17,7 +19,8 @@ namespace {
                 fmt::format("metadata key {} has another type, expected {}", quote(key), expected));
 }
 
-const GgufValue& require(const GgufFile& file, std::string_view key, std::string_view expected) {
+const MetadataValue& require(const WeightMap& file, std::string_view key,
+                             std::string_view expected) {
     const auto found = file.metadata().find(key);
     if (found == file.metadata().end()) {
         throw Error(file.name(),
@@ -27,7 +30,7 @@ const GgufValue& require(const GgufFile& file, std::string_view key, std::string
 }
 
 template <typename T>
-const T& require_as(const GgufFile& file, std::string_view key, std::string_view expected) {
+const T& require_as(const WeightMap& file, std::string_view key, std::string_view expected) {
     const auto* value = std::get_if<T>(&require(file, key, expected));
     if (value == nullptr) fail_type(file.name(), key, expected);
     return *value;
@@ -43,9 +46,9 @@ double finite(double value, std::string_view where, std::string_view key) {
 
 }  // namespace
 
-int64_t GgufFile::integer(std::string_view key, int64_t low, int64_t high) const {
+int64_t WeightMap::integer(std::string_view key, int64_t low, int64_t high) const {
     constexpr std::string_view kExpected = "an integer";
-    const GgufValue& value = require(*this, key, kExpected);
+    const MetadataValue& value = require(*this, key, kExpected);
     const auto check = [&](auto number) {
         if (std::cmp_less(number, low) || std::cmp_greater(number, high)) {
             throw Error(name_, fmt::format("metadata key {} is {}, expected {} to {}", quote(key),
@@ -58,34 +61,34 @@ int64_t GgufFile::integer(std::string_view key, int64_t low, int64_t high) const
     fail_type(name_, key, kExpected);
 }
 
-double GgufFile::real(std::string_view key) const {
+double WeightMap::real(std::string_view key) const {
     constexpr std::string_view kExpected = "a number";
-    const GgufValue& value = require(*this, key, kExpected);
+    const MetadataValue& value = require(*this, key, kExpected);
     if (const auto* number = std::get_if<double>(&value)) return finite(*number, name_, key);
     if (const auto* number = std::get_if<uint64_t>(&value)) return static_cast<double>(*number);
     if (const auto* number = std::get_if<int64_t>(&value)) return static_cast<double>(*number);
     fail_type(name_, key, kExpected);
 }
 
-bool GgufFile::boolean(std::string_view key) const {
+bool WeightMap::boolean(std::string_view key) const {
     return require_as<bool>(*this, key, "a bool");
 }
 
-const std::string& GgufFile::string(std::string_view key) const {
+const std::string& WeightMap::string(std::string_view key) const {
     return require_as<std::string>(*this, key, "a string");
 }
 
-const std::vector<std::string>& GgufFile::strings(std::string_view key) const {
+const std::vector<std::string>& WeightMap::strings(std::string_view key) const {
     constexpr std::string_view kExpected = "an array of strings";
-    const auto& array = require_as<GgufArray>(*this, key, kExpected);
+    const auto& array = require_as<MetadataArray>(*this, key, kExpected);
     const auto* values = std::get_if<std::vector<std::string>>(&array);
     if (values == nullptr) fail_type(name_, key, kExpected);
     return *values;
 }
 
-std::vector<double> GgufFile::reals(std::string_view key) const {
+std::vector<double> WeightMap::reals(std::string_view key) const {
     constexpr std::string_view kExpected = "an array of numbers";
-    const auto& array = require_as<GgufArray>(*this, key, kExpected);
+    const auto& array = require_as<MetadataArray>(*this, key, kExpected);
     if (const auto* values = std::get_if<std::vector<double>>(&array)) {
         for (const double value : *values) finite(value, name_, key);
         return *values;
@@ -99,9 +102,9 @@ std::vector<double> GgufFile::reals(std::string_view key) const {
     fail_type(name_, key, kExpected);
 }
 
-std::vector<int64_t> GgufFile::integers(std::string_view key) const {
+std::vector<int64_t> WeightMap::integers(std::string_view key) const {
     constexpr std::string_view kExpected = "an array of integers";
-    const auto& array = require_as<GgufArray>(*this, key, kExpected);
+    const auto& array = require_as<MetadataArray>(*this, key, kExpected);
     if (const auto* values = std::get_if<std::vector<int64_t>>(&array)) return *values;
     const auto* values = std::get_if<std::vector<uint64_t>>(&array);
     if (values == nullptr) fail_type(name_, key, kExpected);
@@ -117,8 +120,37 @@ std::vector<int64_t> GgufFile::integers(std::string_view key) const {
     return result;
 }
 
-const TensorView& GgufFile::tensor(std::string_view name, const std::vector<int64_t>& shape) const {
+const TensorView& WeightMap::tensor(std::string_view name,
+                                    const std::vector<int64_t>& shape) const {
     return require_tensor(tensors_, name, shape, name_, /*leading_ones=*/true);
+}
+
+void WeightMap::set(std::string key, MetadataValue value) {
+    if (has(key)) throw Error(name_, "has the metadata key " + quote(key) + " twice");
+    metadata_.emplace(std::move(key), std::move(value));
+}
+
+void WeightMap::erase(std::string_view key) {
+    const auto found = metadata_.find(key);
+    if (found != metadata_.end()) metadata_.erase(found);
+}
+
+void WeightMap::add(std::string name, TensorView tensor) {
+    if (has_tensor(name)) throw Error(name_, "has the tensor " + quote(name) + " twice");
+    tensors_.emplace(std::move(name), std::move(tensor));
+}
+
+std::byte* WeightMap::allocate(std::string name, DType dtype, std::vector<int64_t> shape) {
+    const auto bytes = checked_bytes(dtype, shape);
+    if (!bytes) {
+        throw Error(name_, fmt::format("tensor {} has shape {}, expected rows of whole blocks and "
+                                       "less than 2^63 bytes",
+                                       quote(name), shape_text(shape)));
+    }
+    const auto memory = std::make_shared<Buffer<std::byte>>(static_cast<size_t>(*bytes));
+    add(std::move(name), TensorView{dtype, std::move(shape), memory->data()});
+    keep(memory);
+    return memory->data();
 }
 
 }  // namespace muster

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "muster/core/tensor_view.h"
+
+namespace muster {
+
+/// A one-dimensional array of metadata; GGUF's nested arrays are refused.
+using MetadataArray = std::variant<std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>,
+                                   std::vector<bool>, std::vector<std::string>>;
+
+/// A value of metadata (all integer widths are kept as int64/uint64, floats as double).
+using MetadataValue = std::variant<uint64_t, int64_t, double, bool, std::string, MetadataArray>;
+
+/// What a checkpoint says: metadata and tensors under GGUF's keys and tensor names (keys and
+/// names: github.com/ggml-org/ggml docs/gguf.md), wherever they come from: one GGUF file, a split
+/// one, a Hugging Face directory. The one source that model/arch/ and tokenizer/ read.
+/// Tensors are views into mapped files or into memory that the map owns; they live as long as the
+/// map, and moving it moves no bytes. Reading is safe from several threads.
+class WeightMap {
+  public:
+    /// `name` (a path) stands in messages.
+    explicit WeightMap(std::string name) : name_(std::move(name)) {}
+    WeightMap(const WeightMap&) = delete;
+    WeightMap& operator=(const WeightMap&) = delete;
+    WeightMap(WeightMap&&) noexcept = default;
+    WeightMap& operator=(WeightMap&&) noexcept = default;
+
+    const std::string& name() const noexcept { return name_; }
+    const std::map<std::string, MetadataValue, std::less<>>& metadata() const noexcept {
+        return metadata_;
+    }
+    /// Tensors by name; shapes are row-major (GGUF's ne reversed).
+    const std::map<std::string, TensorView, std::less<>>& tensors() const noexcept {
+        return tensors_;
+    }
+
+    bool has(std::string_view key) const { return metadata_.find(key) != metadata_.end(); }
+    bool has_tensor(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+    /// Typed access; throws Error naming the key when it is missing, of another type or out of
+    /// range. Real numbers may be stored as integers; NaN and infinities are refused.
+    int64_t integer(std::string_view key, int64_t low = 0, int64_t high = INT32_MAX) const;
+    double real(std::string_view key) const;
+    bool boolean(std::string_view key) const;
+    const std::string& string(std::string_view key) const;
+    const std::vector<std::string>& strings(std::string_view key) const;
+    std::vector<double> reals(std::string_view key) const;      ///< any numeric array
+    std::vector<int64_t> integers(std::string_view key) const;  ///< any integer array
+
+    /// The tensor `name`; throws Error when it is missing or its shape differs from `shape`
+    /// (row-major). Leading dimensions of 1 do not count: GGUF writers drop them.
+    const TensorView& tensor(std::string_view name, const std::vector<int64_t>& shape) const;
+
+    // How a map is made, by one thread.
+
+    /// Throws Error when the key is there.
+    void set(std::string key, MetadataValue value);
+    /// Removes a key, if it is there.
+    void erase(std::string_view key);
+    /// Adds a view of bytes that something kept (keep) or the caller holds alive. Throws Error when
+    /// the name is there.
+    void add(std::string name, TensorView tensor);
+    /// Adds a tensor with memory of its own, aligned to 64 bytes, and returns where its bytes are
+    /// to be written. Throws Error when the name is there or the shape has no bytes to be counted.
+    std::byte* allocate(std::string name, DType dtype, std::vector<int64_t> shape);
+    /// Holds what views point into as long as the map lives.
+    void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
+
+  private:
+    std::string name_;
+    std::map<std::string, MetadataValue, std::less<>> metadata_;
+    std::map<std::string, TensorView, std::less<>> tensors_;
+    std::vector<std::shared_ptr<const void>> owners_;
+};
+
+}  // namespace muster
