@@ -131,8 +131,9 @@ bool with_stored_type(uint32_t type, F&& f) {
                 fmt::format("{} has the unknown type {}, expected 0 to 12", what, type));
 }
 
-MetadataArray read_array(ByteCursor& cursor, std::string_view what) {
-    const auto type = cursor.read<uint32_t>(what);
+/// `type`: of the values.
+MetadataArray read_array(ByteCursor& cursor, std::string_view what, uint32_t& type) {
+    type = cursor.read<uint32_t>(what);
     if (type == static_cast<uint32_t>(ValueType::array)) {
         throw Error(cursor.where(),
                     fmt::format("{} is an array of arrays, expected one dimension", what));
@@ -151,9 +152,10 @@ MetadataArray read_array(ByteCursor& cursor, std::string_view what) {
     return result;
 }
 
-MetadataValue read_value(ByteCursor& cursor, std::string_view what) {
-    const auto type = cursor.read<uint32_t>(what);
-    if (type == static_cast<uint32_t>(ValueType::array)) return read_array(cursor, what);
+/// `type`: of the value, or of an array's values.
+MetadataValue read_value(ByteCursor& cursor, std::string_view what, uint32_t& type) {
+    type = cursor.read<uint32_t>(what);
+    if (type == static_cast<uint32_t>(ValueType::array)) return read_array(cursor, what, type);
     MetadataValue result;
     const bool known =
         with_stored_type(type, [&]<typename Stored>() { result = read_as<Stored>(cursor, what); });
@@ -271,8 +273,9 @@ void GgufFile::parse(std::span<const std::byte> bytes) {
     for (size_t i = 0; i < counts.metadata; ++i) {
         std::string key =
             read_name(cursor, gguf::kMaxKey, fmt::format("the key of metadata number {}", i));
-        MetadataValue value = read_value(cursor, "the value of " + quote(key));
-        set(std::move(key), std::move(value));
+        uint32_t type = 0;
+        MetadataValue value = read_value(cursor, "the value of " + quote(key), type);
+        set(std::move(key), std::move(value), type);
     }
     std::vector<TensorInfo> infos;
     infos.reserve(counts.tensors);

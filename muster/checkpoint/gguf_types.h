@@ -21,6 +21,12 @@ inline constexpr size_t kMaxKey = 65535;   ///< bytes of a metadata key
 inline constexpr size_t kMaxName = 64;     ///< bytes of a tensor name in the specification
 inline constexpr size_t kMaxOurName = 63;  ///< llama.cpp keeps names with a final zero in 64 bytes
 
+// A model in several files, as llama.cpp's gguf-split writes it.
+inline constexpr std::string_view kSplitNumber = "split.no";  ///< from 0
+inline constexpr std::string_view kSplitCount = "split.count";
+inline constexpr std::string_view kSplitTensors = "split.tensors.count";  ///< of all parts
+inline constexpr size_t kMaxParts = 65535;
+
 /// Types of metadata values, numbered as in files.
 enum class ValueType : uint32_t {
     u8 = 0,

@@ -125,19 +125,33 @@ const TensorView& WeightMap::tensor(std::string_view name,
     return require_tensor(tensors_, name, shape, name_, /*leading_ones=*/true);
 }
 
-void WeightMap::set(std::string key, MetadataValue value) {
+std::optional<uint32_t> WeightMap::stored_type(std::string_view key) const {
+    const auto found = stored_types_.find(key);
+    if (found == stored_types_.end()) return std::nullopt;
+    return found->second;
+}
+
+void WeightMap::set(std::string key, MetadataValue value, std::optional<uint32_t> stored) {
     if (has(key)) throw Error(name_, "has the metadata key " + quote(key) + " twice");
+    if (stored) stored_types_.insert_or_assign(key, *stored);
     metadata_.emplace(std::move(key), std::move(value));
 }
 
 void WeightMap::erase(std::string_view key) {
     const auto found = metadata_.find(key);
-    if (found != metadata_.end()) metadata_.erase(found);
+    if (found == metadata_.end()) return;
+    stored_types_.erase(found->first);
+    metadata_.erase(found);
 }
 
 void WeightMap::add(std::string name, TensorView tensor) {
     if (has_tensor(name)) throw Error(name_, "has the tensor " + quote(name) + " twice");
     tensors_.emplace(std::move(name), std::move(tensor));
+}
+
+void WeightMap::absorb_tensors(WeightMap part) {
+    for (auto& [name, view] : part.tensors_) add(name, std::move(view));
+    owners_.insert(owners_.end(), part.owners_.begin(), part.owners_.end());
 }
 
 std::byte* WeightMap::allocate(std::string name, DType dtype, std::vector<int64_t> shape) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -56,14 +57,18 @@ class WeightMap {
     std::vector<double> reals(std::string_view key) const;      ///< any numeric array
     std::vector<int64_t> integers(std::string_view key) const;  ///< any integer array
 
+    /// The number of the type (gguf::ValueType; of an array, of its values) that a value had in its
+    /// file, so that it can be written as it was; none when the value comes from elsewhere.
+    std::optional<uint32_t> stored_type(std::string_view key) const;
+
     /// The tensor `name`; throws Error when it is missing or its shape differs from `shape`
     /// (row-major). Leading dimensions of 1 do not count: GGUF writers drop them.
     const TensorView& tensor(std::string_view name, const std::vector<int64_t>& shape) const;
 
     // How a map is made, by one thread.
 
-    /// Throws Error when the key is there.
-    void set(std::string key, MetadataValue value);
+    /// Throws Error when the key is there. `stored` is what stored_type() says.
+    void set(std::string key, MetadataValue value, std::optional<uint32_t> stored = std::nullopt);
     /// Removes a key, if it is there.
     void erase(std::string_view key);
     /// Adds a view of bytes that something kept (keep) or the caller holds alive. Throws Error when
@@ -72,12 +77,16 @@ class WeightMap {
     /// Adds a tensor with memory of its own, aligned to 64 bytes, and returns where its bytes are
     /// to be written. Throws Error when the name is there or the shape has no bytes to be counted.
     std::byte* allocate(std::string name, DType dtype, std::vector<int64_t> shape);
+    /// Takes the tensors of `part` and what they point into; its metadata is dropped. Throws Error
+    /// when a name is there.
+    void absorb_tensors(WeightMap part);
     /// Holds what views point into as long as the map lives.
     void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
 
   private:
     std::string name_;
     std::map<std::string, MetadataValue, std::less<>> metadata_;
+    std::map<std::string, uint32_t, std::less<>> stored_types_;
     std::map<std::string, TensorView, std::less<>> tensors_;
     std::vector<std::shared_ptr<const void>> owners_;
 };

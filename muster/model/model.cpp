@@ -93,7 +93,7 @@ uint64_t hash_of(const WeightMap& file, const ModelConfig& config) {
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
     Model m;
-    m.file_ = std::make_unique<WeightMap>(GgufFile(path));
+    m.file_ = std::make_unique<WeightMap>(open_gguf(path));
     const WeightMap& file = *m.file_;
     const Architecture& architecture = find_architecture(file);
     m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));
