@@ -8,6 +8,7 @@
 #include "muster/core/error.h"
 #include "muster/quant/block_formats.h"
 #include "muster/quant/convert_kernels.h"
+#include "muster/quant/quantize_kernels.h"
 
 namespace muster {
 namespace {
@@ -197,8 +198,9 @@ EncodeFn encoder(DType dtype, Isa isa) noexcept {
         default:
             break;
     }
-    MUSTER_ASSERT(!"a format of numbers");
-    return nullptr;
+    const EncodeFn encode = quantizer(dtype, isa).plain;
+    MUSTER_ASSERT(encode != nullptr);  // a format of numbers
+    return encode;
 }
 
 void decode_row(DType dtype, const std::byte* stored, float* values, int64_t n) noexcept {

@@ -14,14 +14,14 @@ namespace muster {
 using DecodeFn = void (*)(const std::byte* stored, float* values, int64_t n) noexcept;
 using EncodeFn = void (*)(const float* values, std::byte* stored, int64_t n) noexcept;
 
-/// The functions on `isa`, to be looked up outside loops: decoders for all formats but i32,
-/// encoders for f32, f16, bf16 and q8_0 (asserted).
+/// The functions on `isa`, to be looked up outside loops, for all formats but i32 (asserted).
 ///
 /// f16, bf16: rounding to nearest, ties to even; NaN stays a quiet NaN, overflow becomes infinite.
 /// q8_0: GGML's Q8_0, bit by bit, for finite values: d = max|x| / 127 stored as f16, then
 /// round(x / d), ties away from zero. A block that holds NaN or infinity gets d = NaN, so that all
 /// of it decodes to NaN.
-/// The other block formats decode to what GGML's dequantize_row_* gives, bit by bit.
+/// The other block formats decode to what GGML's dequantize_row_* gives, bit by bit; they encode as
+/// quantize_rows() (quantize.h) does without importance.
 DecodeFn decoder(DType dtype, Isa isa) noexcept;
 EncodeFn encoder(DType dtype, Isa isa) noexcept;
 
