@@ -168,6 +168,21 @@ TEST_F(Commands, ExportWritesGgufAndHf) {
     expect_error({"export", (model / "heldout").string(), "-o", (model / "y.gguf").string()}, "");
 }
 
+TEST_F(Commands, QuantizedModelRuns) {
+    const std::string in = model.path().string(), out = (model / "q.gguf").string();
+    const json d = document({"quantize", in, out, "q4_0"});
+    EXPECT_EQ(d.at("type"), "Q4_0");
+    EXPECT_LT(d.at("bytes"), d.at("bytes_before"));
+    EXPECT_GT(d.at("relative_rmse"), 0.001);
+    EXPECT_LT(d.at("relative_rmse"), 0.1);
+    EXPECT_EQ(t.run({"run", out, "-p", "the", "-n", "4"}), 0) << t.err.str();
+    ASSERT_EQ(t.run({"quantize", in, out, "Q8_0", "--tensors"}), 0) << t.err.str();
+    EXPECT_THAT(t.out.str(), HasSubstr("blk.0.attn_q.weight"));
+    expect_error({"quantize", out, (model / "r.gguf").string(), "Q4_0"}, "--allow-requantize");
+    expect_error({"quantize", in, in, "Q8_0"}, "is the model itself");
+    expect_error({"quantize", in, out, "IQ2_XS"}, "not supported");
+}
+
 TEST_F(Commands, ExportTakesTheNewestCheckpointOfARun) {
     for (const char* step : {"step-9", "step-10", "notes"}) {
         std::filesystem::create_directories(model / "run/checkpoints" / step);

@@ -208,6 +208,27 @@ CLI::App* add_export(CLI::App& app, ExportOptions& o) {
     return c;
 }
 
+CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
+    auto* c = app.add_subcommand("quantize", "Write a model file in smaller formats");
+    c->add_option("MODEL", o.input, "A GGUF file (f32, f16, bf16), or a part of a split one")
+        ->required()
+        ->type_name("MODEL");
+    c->add_option("OUTPUT", o.output, "The GGUF file to write")->required()->type_name("FILE");
+    c->add_option("TYPE", o.type, "Q4_K_M, Q8_0, MXFP4_MOE ... (docs/cli.md) (Q4_K_M)")
+        ->type_name("TYPE");
+    c->add_option("--imatrix", o.importance, "How much each input matters (llama.cpp's imatrix)")
+        ->type_name("FILE");
+    c->add_flag("--pure", o.pure, "One format for all matrices");
+    c->add_flag("--allow-requantize", o.allow_requantize, "Even from quantised weights");
+    c->add_flag("--tensors", o.tensors, "List every tensor");
+    whole(c, "--threads", o.threads, 1, 1024, "Threads (all that the process may use)");
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n  muster quantize model-f16.gguf model-q4.gguf Q4_K_M\n"
+        "  muster quantize model-f16.gguf model-iq4.gguf IQ4_XS --imatrix imatrix.gguf");
+    return c;
+}
+
 /// Only for help and completion: muster-train reads the words itself.
 CLI::App* add_train(CLI::App& app, std::vector<std::string>& unused, bool& resume) {
     auto* c = app.add_subcommand("train", "Train a model (needs muster-train)");
@@ -259,6 +280,7 @@ struct Program {
     BenchOptions bench;
     TokenizeOptions tokenize;
     ExportOptions export_;
+    QuantizeOptions quantize;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
     DemoOptions demo;
@@ -286,6 +308,7 @@ struct Program {
         add_tokenize(app, tokenize);
         add_train(app, unused, unused_flag);
         add_export(app, export_);
+        add_quantize(app, quantize);
         add_completion(app, completion);
     }
 
@@ -297,6 +320,7 @@ struct Program {
         if (name == "bench") return bench;
         if (name == "tokenize") return tokenize;
         if (name == "export") return export_;
+        if (name == "quantize") return quantize;
         if (name == "demo") return demo;
         return completion;
     }

@@ -12,6 +12,7 @@
 #include "muster/cli/eval.h"
 #include "muster/cli/export.h"
 #include "muster/cli/inspect.h"
+#include "muster/cli/quantize.h"
 #include "muster/cli/run.h"
 #include "muster/cli/tokenize.h"
 #include "muster/cli/train.h"
@@ -20,7 +21,7 @@ namespace muster::cli {
 
 using CommandOptions =
     std::variant<RunOptions, EvalOptions, InspectOptions, BenchOptions, TokenizeOptions,
-                 ExportOptions, TrainOptions, DemoOptions, CompletionOptions>;
+                 ExportOptions, QuantizeOptions, TrainOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

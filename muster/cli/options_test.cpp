@@ -99,6 +99,9 @@ TEST(Options, OtherCommands) {
     EXPECT_TRUE(parse<InspectOptions>({"inspect", "m", "--tensors"}).tensors);
     EXPECT_EQ(parse<BenchOptions>({"bench", "m", "--prompt", "9"}).prompt, 9);
     EXPECT_TRUE(parse<TokenizeOptions>({"tokenize", "m", "--ids", "--json"}).ids);
+    EXPECT_EQ(parse<QuantizeOptions>({"quantize", "a", "b"}).type, "Q4_K_M");
+    EXPECT_EQ(parse<QuantizeOptions>({"quantize", "a", "b", "q8_0", "--imatrix", "i"}).importance,
+              "i");
     EXPECT_EQ(parse<ExportOptions>({"export", "c", "-o", "x", "--type", "q8_0"}).type, "q8_0");
     EXPECT_EQ(parse<DemoOptions>({"demo"}).model.model, "default");
     EXPECT_THAT(parse<DemoOptions>({"demo", "--routing", "top-k:3"}).routing,

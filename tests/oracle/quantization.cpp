@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantization LIBGGML-BASE.so: GGML's own quantisation beside Muster's. Decoding must agree bit by bit, on any bytes
-// and on what GGML quantised; our quantiser's weighted squared error must be at most 1.01 times GGML's. Prints a line
-// per format; exit code 1 when one differs.
+// quantization LIBGGML-BASE.so: GGML's own quantisation beside Muster's. Decoding must agree bit by
+// bit, on any bytes and on what GGML quantised; our quantiser's weighted squared error must be at
+// most 1.01 times GGML's. Prints a line per format; exit code 1 when one differs.
 #include <dlfcn.h>
 
 #include <bit>
@@ -22,8 +22,8 @@ namespace {
 using muster::DType;
 
 using GgmlDecode = void (*)(const void* stored, float* values, int64_t n);
-using GgmlQuantize = size_t (*)(int type, const float* values, void* stored, int64_t first, int64_t rows, int64_t cols,
-                                const float* importance);
+using GgmlQuantize = size_t (*)(int type, const float* values, void* stored, int64_t first,
+                                int64_t rows, int64_t cols, const float* importance);
 
 struct Format {
     DType dtype;
@@ -77,7 +77,8 @@ std::vector<float> rows(bool heavy, uint64_t seed) {
     return values;
 }
 
-double weighted_error(const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& importance) {
+double weighted_error(const std::vector<float>& a, const std::vector<float>& b,
+                      const std::vector<float>& importance) {
     double sum = 0;
     for (size_t i = 0; i < a.size(); ++i) {
         const double d = double{a[i]} - b[i];
@@ -89,43 +90,53 @@ double weighted_error(const std::vector<float>& a, const std::vector<float>& b, 
 class Comparison {
   public:
     explicit Comparison(void* library)
-        : library_(library), quantize_(reinterpret_cast<GgmlQuantize>(symbol(library, "ggml_quantize_chunk"))) {}
+        : library_(library),
+          quantize_(reinterpret_cast<GgmlQuantize>(symbol(library, "ggml_quantize_chunk"))) {}
 
     /// Prints a format's line; false when it differs.
     bool run(const Format& format) const {
         const bool bytes_agree = any_bytes_decode_alike(format);
         bool good = bytes_agree;
-        std::printf("%-7s any bytes: %s; error / GGML's:", muster::dtype_info(format.dtype).name.data(),
-                    bytes_agree ? "same bits" : "DIFFER");
+        std::printf(
+            "%-7s any bytes: %s; error / GGML's:", muster::dtype_info(format.dtype).name.data(),
+            bytes_agree ? "same bits" : "DIFFER");
         double ours = 0, theirs = 0;
         for (const bool heavy : {false, true})
-            for (const bool weighted : {false, true}) good &= compare(format, heavy, weighted, ours, theirs);
-        std::printf("; million values/s: %.1f, GGML %.1f\n", 4e-6 * kValues / ours, 4e-6 * kValues / theirs);
+            for (const bool weighted : {false, true})
+                good &= compare(format, heavy, weighted, ours, theirs);
+        std::printf("; million values/s: %.1f, GGML %.1f\n", 4e-6 * kValues / ours,
+                    4e-6 * kValues / theirs);
         return good;
     }
 
   private:
-    std::vector<float> ggml_decoded(const Format& format, const std::vector<std::byte>& stored) const {
+    std::vector<float> ggml_decoded(const Format& format,
+                                    const std::vector<std::byte>& stored) const {
         std::vector<float> values(kValues);
-        reinterpret_cast<GgmlDecode>(symbol(library_, format.decode))(stored.data(), values.data(), kValues);
+        reinterpret_cast<GgmlDecode>(symbol(library_, format.decode))(stored.data(), values.data(),
+                                                                      kValues);
         return values;
     }
 
     bool any_bytes_decode_alike(const Format& format) const {
         muster::Random random(7);
-        std::vector<std::byte> stored(static_cast<size_t>(muster::dtype_bytes(format.dtype, kValues)));
+        std::vector<std::byte> stored(
+            static_cast<size_t>(muster::dtype_bytes(format.dtype, kValues)));
         for (std::byte& b : stored) b = static_cast<std::byte>(random());
         return same(decoded(format.dtype, stored), ggml_decoded(format, stored));
     }
 
-    bool compare(const Format& format, bool heavy, bool weighted, double& our_seconds, double& their_seconds) const {
+    bool compare(const Format& format, bool heavy, bool weighted, double& our_seconds,
+                 double& their_seconds) const {
         const std::vector<float> values = rows(heavy, 11);
         std::vector<float> importance;
         if (weighted) {
             muster::Random random(12);
-            for (int64_t i = 0; i < kCols; ++i) importance.push_back(static_cast<float>(std::exp(random.normal())));
+            for (int64_t i = 0; i < kCols; ++i)
+                importance.push_back(static_cast<float>(std::exp(random.normal())));
         }
-        std::vector<std::byte> stored(static_cast<size_t>(muster::dtype_bytes(format.dtype, kValues)));
+        std::vector<std::byte> stored(
+            static_cast<size_t>(muster::dtype_bytes(format.dtype, kValues)));
         const auto seconds_of = [](auto work) {
             const auto start = std::chrono::steady_clock::now();
             work();
@@ -133,15 +144,19 @@ class Comparison {
         };
         their_seconds += seconds_of([&] {
             const auto type = static_cast<int>(muster::gguf::type_number(format.dtype));
-            quantize_(type, values.data(), stored.data(), 0, kRows, kCols, weighted ? importance.data() : nullptr);
+            quantize_(type, values.data(), stored.data(), 0, kRows, kCols,
+                      weighted ? importance.data() : nullptr);
         });
         const std::vector<float> theirs = decoded(format.dtype, stored);
         const bool bits = same(theirs, ggml_decoded(format, stored));
-        our_seconds += seconds_of(
-            [&] { muster::quantize_rows(format.dtype, values.data(), kRows, kCols, importance, stored.data()); });
+        our_seconds += seconds_of([&] {
+            muster::quantize_rows(format.dtype, values.data(), kRows, kCols, importance,
+                                  stored.data());
+        });
         const std::vector<float> ours = decoded(format.dtype, stored);
         const bool ours_bits = same(ours, ggml_decoded(format, stored));
-        const double ratio = weighted_error(values, ours, importance) / weighted_error(values, theirs, importance);
+        const double ratio =
+            weighted_error(values, ours, importance) / weighted_error(values, theirs, importance);
         std::printf(" %.3f%s", ratio, bits && ours_bits ? "" : " (DECODED DIFFERENTLY)");
         return bits && ours_bits && ratio <= 1.01;
     }
@@ -161,7 +176,8 @@ int main(int argc, char** argv) {
         void* library = dlopen(argv[1], RTLD_NOW);
         if (library == nullptr) throw std::runtime_error(dlerror());
         const Comparison comparison(library);
-        std::printf("quantisation; errors: Gaussian, with importance, heavy tails, with importance\n");
+        std::printf(
+            "quantisation; errors: Gaussian, with importance, heavy tails, with importance\n");
         bool good = true;
         for (const Format& format : kFormats) good &= comparison.run(format);
         return good ? 0 : 1;
