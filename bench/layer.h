@@ -7,6 +7,7 @@
 #include "muster/core/random.h"
 #include "muster/experts/moe.h"
 #include "muster/quant/convert.h"
+#include "muster/quant/panels.h"
 
 namespace muster::bench {
 
@@ -16,6 +17,7 @@ struct LayerShape {
     int tokens = 0;
     int top_k = 0;
     DType dtype = DType::f32;
+    WeightLayout layout = WeightLayout::rows;
 };
 
 /// Routes of tokens to `top_k` different experts each, all equally likely.
@@ -51,11 +53,18 @@ struct Layer {
         const auto bytes = static_cast<size_t>(dtype_bytes(s.dtype, matrix));
         weights.resize(bytes * 3 * static_cast<size_t>(s.experts));
         // One random matrix many times over: values do not affect speed.
-        std::vector<float> values(static_cast<size_t>(matrix));
-        for (float& v : values) {
-            v = static_cast<float>((random.uniform() - 0.5) / std::sqrt(double(s.d_model)));
+        const bool blocks = s.layout == WeightLayout::panels || !panel_planes(s.dtype).empty();
+        if (blocks) {  // any bytes, small enough that all scales are finite
+            for (size_t i = 0; i < bytes; ++i) {
+                weights[i] = static_cast<std::byte>(random.below(64));
+            }
+        } else {
+            std::vector<float> values(static_cast<size_t>(matrix));
+            for (float& v : values) {
+                v = static_cast<float>((random.uniform() - 0.5) / std::sqrt(double(s.d_model)));
+            }
+            encode_row(s.dtype, values.data(), weights.data(), matrix);
         }
-        encode_row(s.dtype, values.data(), weights.data(), matrix);
         bank.d_model = s.d_model;
         for (int e = 0; e < s.experts; ++e) {
             Expert expert;
@@ -63,7 +72,7 @@ struct Layer {
             for (size_t m = 0; m < 3; ++m) {
                 std::byte* data = weights.data() + (static_cast<size_t>(e) * 3 + m) * bytes;
                 if (data != weights.data()) std::copy_n(weights.data(), bytes, data);
-                *matrices[m] = {s.dtype, data, s.width, s.d_model};
+                *matrices[m] = {s.dtype, data, s.width, s.d_model, s.layout};
             }
             std::swap(expert.down.rows, expert.down.cols);
             bank.experts.push_back(expert);

@@ -37,7 +37,7 @@ PeakKernels kernels() noexcept {
     if (current_isa() == Isa::avx512) return peak_kernels_avx512();
     if (current_isa() == Isa::avx2) return peak_kernels_avx2();
 #endif
-    return {32, 0, scalar_f32, nullptr, scalar_read};
+    return {32, 0, scalar_f32, nullptr, 0, nullptr, scalar_read};
 }
 
 double peak(MeteredExecutor& executor, float (*loop)(int64_t) noexcept, double operations,
@@ -67,6 +67,11 @@ double f32_peak(MeteredExecutor& executor, double seconds) {
 double bf16_peak(MeteredExecutor& executor, double seconds) {
     const PeakKernels k = kernels();
     return peak(executor, k.bf16, k.bf16_operations_per_round, seconds);
+}
+
+double int8_peak(MeteredExecutor& executor, double seconds) {
+    const PeakKernels k = kernels();
+    return peak(executor, k.int8, k.int8_operations_per_round, seconds);
 }
 
 double read_bandwidth(MeteredExecutor& executor, const std::byte* data, size_t bytes) {

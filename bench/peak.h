@@ -12,10 +12,11 @@ namespace muster::bench {
 /// programs and the clock change it: measure it in turn with what is compared to it.
 
 /// Multiply-adds per second, times two, of independent chains of register operands: bf16 pair dot
-/// products (or tiles) and f32 fused multiply-adds of the current instruction set. bf16_peak is 0
-/// where the CPU has no such instruction. Each takes about `seconds`.
+/// products (or tiles), f32 fused multiply-adds and int8 dot products (vectors', not tiles') of the
+/// current instruction set. 0 where the CPU has no such instruction. Each takes about `seconds`.
 double bf16_peak(MeteredExecutor& executor, double seconds);
 double f32_peak(MeteredExecutor& executor, double seconds);
+double int8_peak(MeteredExecutor& executor, double seconds);
 
 /// Bytes per second of one pass over `bytes` bytes with plain vector loads.
 double read_bandwidth(MeteredExecutor& executor, const std::byte* data, size_t bytes);

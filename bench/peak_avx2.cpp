@@ -31,6 +31,8 @@ uint64_t read(const std::byte* data, size_t bytes) noexcept {
 
 }  // namespace
 
-PeakKernels peak_kernels_avx2() noexcept { return {kChains * 8 * 2, 0, f32, nullptr, read}; }
+PeakKernels peak_kernels_avx2() noexcept {
+    return {kChains * 8 * 2, 0, f32, nullptr, 0, nullptr, read};
+}
 
 }  // namespace muster::bench

@@ -5,7 +5,8 @@
 namespace muster::bench {
 namespace {
 
-constexpr int kChains = 24;  // more than latency times throughput of either instruction
+constexpr int kChains = 24;      // more than latency times throughput of either instruction
+constexpr int kInt8Chains = 12;  // enough, and g++ 12 keeps no more in registers
 
 template <typename Step>
 float chains(int64_t rounds, Step step) noexcept {
@@ -29,6 +30,18 @@ float bf16(int64_t rounds) noexcept {
     return chains(rounds, [&](__m512 c) { return _mm512_dpbf16_ps(c, one, one); });
 }
 
+float int8(int64_t rounds) noexcept {
+    const __m512i u = _mm512_set1_epi8(3), s = _mm512_set1_epi8(-5);
+    __m512i acc[kInt8Chains];
+    for (__m512i& a : acc) a = _mm512_setzero_si512();
+    for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 32
+        for (int j = 0; j < kInt8Chains; ++j) acc[j] = _mm512_dpbusd_epi32(acc[j], u, s);
+    }
+    for (int j = 1; j < kInt8Chains; ++j) acc[0] = _mm512_add_epi32(acc[0], acc[j]);
+    return static_cast<float>(_mm512_reduce_add_epi32(acc[0]));
+}
+
 uint64_t read(const std::byte* data, size_t bytes) noexcept {
     __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
     for (size_t i = 0; i + 256 <= bytes; i += 256) {
@@ -44,7 +57,7 @@ uint64_t read(const std::byte* data, size_t bytes) noexcept {
 }  // namespace
 
 PeakKernels peak_kernels_avx512() noexcept {
-    return {kChains * 16 * 2, kChains * 32 * 2, f32, bf16, read};
+    return {kChains * 16 * 2, kChains * 32 * 2, f32, bf16, kInt8Chains * 64 * 2, int8, read};
 }
 
 }  // namespace muster::bench

@@ -12,6 +12,8 @@ struct PeakKernels {
     double bf16_operations_per_round = 0;
     float (*f32)(int64_t rounds) noexcept = nullptr;
     float (*bf16)(int64_t rounds) noexcept = nullptr;
+    double int8_operations_per_round = 0;
+    float (*int8)(int64_t rounds) noexcept = nullptr;
     uint64_t (*read)(const std::byte* data, size_t bytes) noexcept = nullptr;
 };
 

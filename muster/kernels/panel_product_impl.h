@@ -208,7 +208,8 @@ class Product {
     static constexpr bool kSuper = Format::kScale == ActivationScale::per_256;
     static constexpr int kChunkBlocks = kSuper ? 1 : kGroups;
     static constexpr auto kTiles = tile_table<Chunk>(std::make_integer_sequence<int, kTileRows>());
-    // How far ahead of its use a packed chunk is fetched.
+    // How far ahead of its use a packed chunk is fetched, into the second-level cache: more than
+    // the first one can wait for at once.
     static constexpr int64_t kAheadBytes = 8 << 10;
 
     void panel(int64_t row, int64_t first, int64_t count) noexcept {
@@ -242,7 +243,7 @@ class Product {
 
     static void prefetch(const std::byte* p, int64_t bytes) noexcept {
         for (int64_t line = 0; line < bytes; line += 64) {
-            _mm_prefetch(reinterpret_cast<const char*>(p) + line, _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(p) + line, _MM_HINT_T1);
         }
     }
 
