@@ -2,7 +2,7 @@
 // clang-format off: the vectors come first
 #include "muster/cpu/ivec_avx2.h"
 namespace {
-constexpr int kTileRows = 4;  // 8 of the 16 registers hold sums
+constexpr int kTileVecs = 2, kTileRows = 3;  // 12 of the 16 registers hold sums
 }  // namespace
 #include "muster/kernels/panel_product_impl.h"
 #include "muster/kernels/quantize_row_impl.h"

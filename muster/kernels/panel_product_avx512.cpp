@@ -2,7 +2,7 @@
 // clang-format off: the vectors come first
 #include "muster/cpu/ivec_avx512.h"
 namespace {
-constexpr int kTileRows = 12;  // 24 of the 32 registers hold sums
+constexpr int kTileVecs = 2, kTileRows = 6;  // 24 of the 32 registers hold sums
 }  // namespace
 #include "muster/kernels/panel_product_impl.h"
 #include "muster/kernels/quantize_row_impl.h"
