@@ -181,9 +181,11 @@ class Tile {
 };
 
 /// Rows x[0 ... kRows) against one packed chunk, into c [kRows][16].
+/// Not inlined: compilers would move what the tiles of all heights share before the choice.
 template <typename Format, int kRows>
-void packed_tile(const std::byte* packed, int blocks, const QuantizedChunk* const* x, int64_t chunk,
-                 float* c) noexcept {
+[[gnu::noinline]] void packed_tile(const std::byte* packed, int blocks,
+                                   const QuantizedChunk* const* x, int64_t chunk,
+                                   float* c) noexcept {
     const int groups = Format::kScale == ActivationScale::per_256 ? kGroups : blocks;
     for (int lane = 0; lane < kPanelRows; lane += Vec::kLanes) {
         const Format f(packed, blocks, lane);
@@ -269,7 +271,8 @@ class Product {
             const int n = static_cast<int>(blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks);
             for (int p = 0; p < panels; ++p) {
                 alignas(64) std::byte packed[kPanelRows * kPanelChunk * 34 / 32];
-                const std::byte* at = packed_chunk(row + p * kPanelRows, b, n, first == 0, packed);
+                const std::byte* at =
+                    packed_chunk(row + p * kPanelRows, b, n, first == 0 ? panels : 0, packed);
                 if (count <= kPackedRows) {
                     packed_tiles(at, n, chunk, x, count, sums);
                 } else {
@@ -281,13 +284,15 @@ class Product {
     }
 
     /// Blocks [block, block + count) of the panel that starts with `row`; `space` for interleaving.
-    const std::byte* packed_chunk(int64_t row, int64_t block, int count, bool fetch,
+    /// Fetches what comes next, `panels` at a time (0: nothing).
+    const std::byte* packed_chunk(int64_t row, int64_t block, int count, int panels,
                                   std::byte* space) const noexcept {
         const int64_t block_bytes = dtype_info(p_.w.dtype).block_bytes;
         const std::byte* at = p_.w.row(row);
         if (p_.w.layout == WeightLayout::panels) {
             at += kPanelRows * block * block_bytes;
-            if (fetch) prefetch(at + kAheadBytes, kPanelRows * count * block_bytes);
+            const int64_t ahead = panels > 1 ? panels * kPanelRows * p_.w.row_bytes() : kAheadBytes;
+            if (panels > 0) prefetch(at + ahead, kPanelRows * count * block_bytes);
             return at;
         }
         const auto rows =
