@@ -35,6 +35,24 @@ struct Vec {
     static void store_part(float* p, F x, int64_t n) noexcept {
         n >= 8 ? store(p, x) : _mm256_maskstore_ps(p, mask(n), x);
     }
+    static F load_f16(const void* p) noexcept {
+        return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i_u*>(p)));
+    }
+    static F load_f16_part(const void* p, int64_t n) noexcept {
+        if (n >= 8) return load_f16(p);
+        uint16_t part[8] = {};
+        std::memcpy(part, p, static_cast<size_t>(n) * sizeof(part[0]));
+        return load_f16(part);
+    }
+    static F load_i8(const void* p) noexcept {
+        const __m128i bytes = _mm_loadu_si64(p);
+        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+    }
+    static F broadcast_f16(const void* p) noexcept {
+        uint16_t bits;
+        std::memcpy(&bits, p, sizeof(bits));
+        return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+    }
     static F add(F a, F b) noexcept { return _mm256_add_ps(a, b); }
     static F sub(F a, F b) noexcept { return _mm256_sub_ps(a, b); }
     static F mul(F a, F b) noexcept { return _mm256_mul_ps(a, b); }

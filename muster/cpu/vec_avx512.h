@@ -43,6 +43,23 @@ struct Vec {
     static void store_part(float* p, F x, int64_t n) noexcept {
         n >= 16 ? store(p, x) : _mm512_mask_storeu_ps(p, mask(n), x);
     }
+    /// As many f16 or signed bytes, widened exactly; at any address.
+    static F load_f16(const void* p) noexcept {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i_u*>(p)));
+    }
+    static F load_f16_part(const void* p, int64_t n) noexcept {
+        return n >= 16 ? load_f16(p) : _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(n), p));
+    }
+    static F load_i8(const void* p) noexcept {
+        const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i_u*>(p));
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+    }
+    /// One f16 in every lane.
+    static F broadcast_f16(const void* p) noexcept {
+        uint16_t bits;
+        std::memcpy(&bits, p, sizeof(bits));
+        return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+    }
     static F add(F a, F b) noexcept { return _mm512_add_ps(a, b); }
     static F sub(F a, F b) noexcept { return _mm512_sub_ps(a, b); }
     static F mul(F a, F b) noexcept { return _mm512_mul_ps(a, b); }

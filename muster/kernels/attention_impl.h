@@ -1,75 +1,174 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention written once over Vec; included only by attention_<isa>.cpp after its vec_<isa>.h.
-// Everything has internal linkage.
+// Attention in f32 written once over Vec; included only by attention_<isa>.cpp after its
+// vec_<isa>.h. Everything has internal linkage.
 //
-// A block goes through the positions in tiles of kAttentionTile. Per tile: keys are transposed to
-// [head_dim][tile] (or, for few queries, read as they lie), scores [queries][tile], online softmax,
-// output [queries][padded head_dim] += weights * values. Both products are small matrix products of
-// 4 rows by a few vectors whose accumulators stay in registers. Positions behind a query's own get
-// weight zero and lie within rows already written; none behind the last query's is read.
+// A block goes through its positions in tiles of kAttentionTile. Few queries: scores are dot
+// products with the keys as they are stored, each key widened once, and values are widened on their
+// way into the sums; memory is read once, in order, the other half of a tile fetched ahead. Many
+// queries: keys are widened and transposed to [head_dim][tile], values to [tile][padded value_dim],
+// and both products are small matrix products of 4 rows by a few vectors whose accumulators stay in
+// registers. Positions that a query does not see get weight zero; they lie within rows already
+// written.
 #pragma once
 
-#include "muster/kernels/attention_kernels.h"
-#include "muster/kernels/softmax_exp_impl.h"
+#include "muster/kernels/attention_rows_impl.h"
+#include "muster/kernels/attention_softmax_impl.h"
 
 namespace muster {
 namespace {
 
-using F = Vec::F;
-constexpr int kLanes = Vec::kLanes;
-constexpr int kChunk = kLanes == 16 ? 4 : 2;  // vectors per tile row: 4 * kChunk accumulators
-constexpr int kFewQueries = 4;                // from here on transposing keys pays
+constexpr int64_t kFewQueries = 3;  // up to here keys are read as they lie
 
-struct Scratch {
-    float* keys;     ///< [padded][tile]
-    float* scores;   ///< [queries][tile]
-    float* outputs;  ///< [queries][padded]
-    float* top;      ///< [queries] running maximum
-    float* sum;      ///< [queries] running sum of exponentials
-    float* shrink;   ///< [queries] factor for what was summed before this tile
-    int64_t padded;
-    int64_t queries;
-};
+// ---- few queries
 
-Scratch scratch_of(const AttentionBlock& b) noexcept {
-    Scratch s;
-    s.padded = (b.head_dim + 15) / 16 * 16;
-    s.queries = b.rows * b.group;
-    s.keys = b.scratch;
-    s.scores = s.keys + s.padded * kAttentionTile;
-    s.outputs = s.scores + s.queries * kAttentionTile;
-    s.top = s.outputs + s.queries * s.padded;
-    s.sum = s.top + s.queries;
-    s.shrink = s.sum + s.queries;
-    return s;
+void prefetch_row(const std::byte* row, int64_t bytes) noexcept {
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(row) + i);
 }
 
-const float* query(const AttentionBlock& b, int64_t i) noexcept {
-    return b.q + i / b.group * b.q_stride + i % b.group * b.head_dim;
+/// Scores of kQueries queries from `i` with kKeys keys from position t on.
+template <typename Row, int kQueries, int kKeys>
+void score_keys(const AttentionBlock& b, const Tile& s, int64_t i, int64_t t) noexcept {
+    F acc[kQueries][kKeys];
+    const std::byte* keys[kKeys];
+    const float* q[kQueries];
+    for (int k = 0; k < kKeys; ++k) keys[k] = b.key(t + k);
+    for (int r = 0; r < kQueries; ++r) {
+        q[r] = b.query(i + r);
+        for (int k = 0; k < kKeys; ++k) acc[r][k] = Vec::zero();
+    }
+    int64_t d = 0;
+    for (; d + kChunk * kLanes <= b.head_dim; d += kChunk * kLanes) {
+        F x[kQueries][kChunk];
+        for (int r = 0; r < kQueries; ++r)
+            for (int c = 0; c < kChunk; ++c) x[r][c] = Vec::load(q[r] + d + c * kLanes);
+        for (int k = 0; k < kKeys; ++k) {
+            F y[kChunk];
+            Row::load_chunk(keys[k], d, y);
+            for (int c = 0; c < kChunk; ++c)
+                for (int r = 0; r < kQueries; ++r) acc[r][k] = Vec::fma(x[r][c], y[c], acc[r][k]);
+        }
+    }
+    for (; d < b.head_dim; d += kLanes) {
+        const int64_t n = b.head_dim - d;
+        for (int k = 0; k < kKeys; ++k) {
+            const F y = Row::load_part(keys[k], d, n);
+            for (int r = 0; r < kQueries; ++r)
+                acc[r][k] = Vec::fma(Vec::load_part(q[r] + d, n), y, acc[r][k]);
+        }
+    }
+    for (int r = 0; r < kQueries; ++r)
+        for (int k = 0; k < kKeys; ++k)
+            s.scores[(i + r) * kAttentionTile + t - s.first + k] = Vec::sum(acc[r][k]) * b.scale;
 }
 
-/// keys [head_dim][tile] of `count` positions; the other columns are zero.
-void transpose_keys(const AttentionBlock& b, int64_t first, int64_t count, float* out) noexcept {
+/// All scores of a tile; fetches its values ahead.
+template <typename Row, int kQueries>
+void score_few(const AttentionBlock& b, const Tile& s) noexcept {
+    constexpr int kKeys = 4;
+    const int64_t end = s.first + s.count;
+    const bool apart = b.kv.values != b.kv.keys;
+    int64_t t = s.first;
+    for (; t + kKeys <= end; t += kKeys) {
+        if (apart)
+            for (int k = 0; k < kKeys; ++k) prefetch_row(b.value(t + k), s.value_bytes);
+        score_keys<Row, kQueries, kKeys>(b, s, 0, t);
+    }
+    for (; t < end; ++t) score_keys<Row, kQueries, 1>(b, s, 0, t);
+}
+
+/// outputs [kRows, kVectors * kLanes) from d on = outputs * shrink + weights * values.
+template <typename Row, int kRows, int kVectors, bool kPart>
+void output_tile(const AttentionBlock& b, const Tile& s, const Values& v, int64_t i, int64_t d,
+                 Span seen) noexcept {
+    F acc[kRows][kVectors];
+    for (int r = 0; r < kRows; ++r) {
+        const F shrink = Vec::set1(s.shrink[i + r]);
+        for (int c = 0; c < kVectors; ++c)
+            acc[r][c] = Vec::mul(
+                shrink, Vec::load(b.part.outputs + (i + r) * s.padded_values + d + c * kLanes));
+    }
+    for (int64_t j = seen.begin; j < seen.end; ++j) {
+        const std::byte* row = v.rows + j * v.stride;
+        F x[kVectors];
+        if constexpr (kVectors == kChunk) {
+            Row::load_chunk(row, d, x);
+        } else {
+            x[0] = kPart ? Row::load_part(row, d, b.value_dim - d) : Row::load(row, d);
+        }
+        for (int r = 0; r < kRows; ++r) {
+            const F w = Vec::broadcast(s.scores + (i + r) * kAttentionTile + j);
+            for (int c = 0; c < kVectors; ++c) acc[r][c] = Vec::fma(w, x[c], acc[r][c]);
+        }
+    }
+    for (int r = 0; r < kRows; ++r)
+        for (int c = 0; c < kVectors; ++c)
+            Vec::store(b.part.outputs + (i + r) * s.padded_values + d + c * kLanes, acc[r][c]);
+}
+
+template <typename Row, int kRows>
+void output_rows(const AttentionBlock& b, const Tile& s, const Values& v, int64_t i,
+                 Span seen) noexcept {
+    int64_t d = 0;
+    for (; d + kChunk * kLanes <= b.value_dim; d += kChunk * kLanes)
+        output_tile<Row, kRows, kChunk, false>(b, s, v, i, d, seen);
+    for (; d + kLanes <= b.value_dim; d += kLanes)
+        output_tile<Row, kRows, 1, false>(b, s, v, i, d, seen);
+    if (d < b.value_dim) output_tile<Row, kRows, 1, true>(b, s, v, i, d, seen);
+}
+
+template <typename Row, int kQueries>
+void attend_few(const AttentionBlock& b, Tile& s) noexcept {
+    const int64_t key_bytes = row_bytes(b.kv.dtype, b.head_dim);
+    for (int64_t first = b.begin; first < b.end; first += kAttentionTile) {
+        s.move_to(b, first);
+        score_few<Row, kQueries>(b, s);
+        for (int64_t t = first + kAttentionTile; t < first + 2 * kAttentionTile && t < b.end; ++t)
+            prefetch_row(b.key(t), key_bytes);
+        for (int64_t i = s.queries.begin; i < s.queries.end; ++i) soften(b, s, i);
+        const Values v{b.value(first), b.kv.value_stride};
+        if (s.queries.begin == 0 && s.queries.end == kQueries)
+            output_rows<Row, kQueries>(b, s, v, 0, {0, s.count});
+        else
+            for (int64_t i = s.queries.begin; i < s.queries.end; ++i)
+                output_rows<Row, 1>(b, s, v, i, seen_by(b, s, i));
+    }
+}
+
+// ---- many queries
+
+/// keys [head_dim][tile] of a tile; columns behind its positions are zero.
+template <typename Row>
+void transpose_keys(const AttentionBlock& b, const Tile& s) noexcept {
     for (int64_t j = 0; j < kAttentionTile; j += kLanes) {
         for (int64_t d = 0; d < b.head_dim; d += kLanes) {
             F r[kLanes];
-            for (int i = 0; i < kLanes; ++i) {
-                const float* k = b.kv.keys + (first + j + i) * b.kv.stride + d;
-                r[i] = j + i < count ? Vec::load_part(k, b.head_dim - d) : Vec::zero();
-            }
+            for (int i = 0; i < kLanes; ++i)
+                r[i] = j + i < s.count ? Row::load_part(b.key(s.first + j + i), d, b.head_dim - d)
+                                       : Vec::zero();
             Vec::transpose(r);
-            for (int i = 0; i < kLanes; ++i) Vec::store(out + (d + i) * kAttentionTile + j, r[i]);
+            for (int i = 0; i < kLanes; ++i)
+                Vec::store(s.keys + (d + i) * kAttentionTile + j, r[i]);
         }
     }
 }
 
+/// values [tile][padded value_dim] in f32.
+template <typename Row>
+void widen_values(const AttentionBlock& b, const Tile& s) noexcept {
+    for (int64_t j = 0; j < s.count; ++j)
+        for (int64_t d = 0; d < b.value_dim; d += kLanes)
+            Vec::store(s.values + j * s.padded_values + d,
+                       Row::load_part(b.value(s.first + j), d, b.value_dim - d));
+}
+
 /// scores of kRows queries from `i` over columns [j, j + kChunk * kLanes).
 template <int kRows>
-void score_tile(const AttentionBlock& b, const Scratch& s, int64_t i, int64_t j) noexcept {
+void score_tile(const AttentionBlock& b, const Tile& s, int64_t i, int64_t j) noexcept {
     F acc[kRows][kChunk];
     const float* q[kRows];
     for (int r = 0; r < kRows; ++r) {
-        q[r] = query(b, i + r);
+        q[r] = b.query(i + r);
         for (int c = 0; c < kChunk; ++c) acc[r][c] = Vec::zero();
     }
     for (int64_t d = 0; d < b.head_dim; ++d) {
@@ -88,132 +187,54 @@ void score_tile(const AttentionBlock& b, const Scratch& s, int64_t i, int64_t j)
                        Vec::mul(acc[r][c], scale));
 }
 
-/// Scores of one query by dot products with the keys as they lie; four positions at a time.
-void score_row(const AttentionBlock& b, const Scratch& s, int64_t i, int64_t first,
-               int64_t count) noexcept {
-    const float* q = query(b, i);
-    float* out = s.scores + i * kAttentionTile;
-    for (int64_t j = 0; j < count; j += 4) {
-        const int64_t n = count - j < 4 ? count - j : 4;
-        F acc[4] = {Vec::zero(), Vec::zero(), Vec::zero(), Vec::zero()};
-        const float* k = b.kv.keys + (first + j) * b.kv.stride;
-        for (int64_t d = 0; d < b.head_dim; d += kLanes) {
-            const F x = Vec::load_part(q + d, b.head_dim - d);
-            for (int64_t r = 0; r < n; ++r)
-                acc[r] =
-                    Vec::fma(x, Vec::load_part(k + r * b.kv.stride + d, b.head_dim - d), acc[r]);
+template <typename Row>
+void attend_many(const AttentionBlock& b, Tile& s) noexcept {
+    const bool copy = b.kv.dtype != DType::f32;
+    for (int64_t first = b.begin; first < b.end; first += kAttentionTile) {
+        s.move_to(b, first);
+        transpose_keys<Row>(b, s);
+        if (copy) widen_values<Row>(b, s);
+        const Values v = copy ? Values{reinterpret_cast<const std::byte*>(s.values),
+                                       s.padded_values * static_cast<int64_t>(sizeof(float))}
+                              : Values{b.value(first), b.kv.value_stride};
+        for (int64_t j = 0; j < s.count; j += kChunk * kLanes) {
+            int64_t i = s.queries.begin;
+            for (; i + 4 <= s.queries.end; i += 4) score_tile<4>(b, s, i, j);
+            for (; i < s.queries.end; ++i) score_tile<1>(b, s, i, j);
         }
-        for (int64_t r = 0; r < n; ++r) out[j + r] = Vec::sum(acc[r]) * b.scale;
-    }
-}
-
-/// Turns the scores of a query over `count` >= 1 positions into weights relative to the new
-/// maximum; the rest of the tile becomes zero.
-void soften(const Scratch& s, int64_t i, int64_t count) noexcept {
-    float* x = s.scores + i * kAttentionTile;
-    const float none = -__builtin_inff();
-    for (int64_t j = count; j < kAttentionTile; ++j) x[j] = none;
-    F m = Vec::load(x);
-    for (int64_t j = kLanes; j < kAttentionTile; j += kLanes) m = Vec::max(m, Vec::load(x + j));
-    const float tile_top = largest(m);
-    const float top = tile_top > s.top[i] ? tile_top : s.top[i];
-    s.shrink[i] = s.top[i] == top ? 1.0f : __builtin_expf(s.top[i] - top);
-    s.top[i] = top;
-    const F shift = Vec::set1(top);
-    F sum = Vec::zero();
-    for (int64_t j = 0; j < kAttentionTile; j += kLanes) {
-        const F e = exp_below_zero(Vec::sub(Vec::load(x + j), shift));
-        Vec::store(x + j, e);
-        sum = Vec::add(sum, e);
-    }
-    s.sum[i] = s.sum[i] * s.shrink[i] + Vec::sum(sum);
-}
-
-/// outputs [kRows, kVectors * kLanes) = outputs * shrink + weights * values of `count` positions.
-template <int kRows, int kVectors, bool kPart>
-void output_tile(const AttentionBlock& b, const Scratch& s, int64_t i, int64_t d, int64_t first,
-                 int64_t count) noexcept {
-    F acc[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r) {
-        const F shrink = Vec::set1(s.shrink[i + r]);
-        for (int c = 0; c < kVectors; ++c)
-            acc[r][c] =
-                Vec::mul(shrink, Vec::load(s.outputs + (i + r) * s.padded + d + c * kLanes));
-    }
-    for (int64_t j = 0; j < count; ++j) {
-        const float* values = b.kv.values + (first + j) * b.kv.stride + d;
-        F v[kVectors];
-        for (int c = 0; c < kVectors; ++c)
-            v[c] = kPart ? Vec::load_part(values, b.head_dim - d) : Vec::load(values + c * kLanes);
-        for (int r = 0; r < kRows; ++r) {
-            const F w = Vec::broadcast(s.scores + (i + r) * kAttentionTile + j);
-            for (int c = 0; c < kVectors; ++c) acc[r][c] = Vec::fma(w, v[c], acc[r][c]);
+        for (int64_t i = s.queries.begin; i < s.queries.end; ++i) soften(b, s, i);
+        int64_t i = s.queries.begin;
+        for (; i + 4 <= s.queries.end; i += 4) {
+            const Span seen{seen_by(b, s, i).begin, seen_by(b, s, i + 3).end};
+            output_rows<RowF32, 4>(b, s, v, i, seen);
         }
-    }
-    for (int r = 0; r < kRows; ++r)
-        for (int c = 0; c < kVectors; ++c)
-            Vec::store(s.outputs + (i + r) * s.padded + d + c * kLanes, acc[r][c]);
-}
-
-template <int kRows>
-void output_rows(const AttentionBlock& b, const Scratch& s, int64_t i, int64_t first,
-                 int64_t count) noexcept {
-    int64_t d = 0;
-    for (; d + kChunk * kLanes <= b.head_dim; d += kChunk * kLanes)
-        output_tile<kRows, kChunk, false>(b, s, i, d, first, count);
-    for (; d + kLanes <= b.head_dim; d += kLanes)
-        output_tile<kRows, 1, false>(b, s, i, d, first, count);
-    if (d < b.head_dim) output_tile<kRows, 1, true>(b, s, i, d, first, count);
-}
-
-/// All scores of one tile of positions.
-void score(const AttentionBlock& b, const Scratch& s, int64_t first, int64_t count) noexcept {
-    if (s.queries < kFewQueries) {
-        for (int64_t i = 0; i < s.queries; ++i) score_row(b, s, i, first, count);
-        return;
-    }
-    transpose_keys(b, first, count, s.keys);
-    for (int64_t j = 0; j < count; j += kChunk * kLanes) {
-        int64_t i = 0;
-        for (; i + 4 <= s.queries; i += 4) score_tile<4>(b, s, i, j);
-        for (; i < s.queries; ++i) score_tile<1>(b, s, i, j);
+        for (; i < s.queries.end; ++i) output_rows<RowF32, 1>(b, s, v, i, seen_by(b, s, i));
     }
 }
 
-/// Softmax and output of one tile of `count` positions. Query i sees what lies at or before its own
-/// position; the first that sees nothing of this tile and all before it are skipped.
-void add_values(const AttentionBlock& b, const Scratch& s, int64_t first, int64_t count) noexcept {
-    const auto seen = [&](int64_t i) {
-        const int64_t n = b.position + i / b.group + 1 - first;
-        return n < count ? n : count;
-    };
-    int64_t i = 0;
-    while (seen(i) <= 0) ++i;  // the last query sees at least one position of every tile
-    for (int64_t k = i; k < s.queries; ++k) soften(s, k, seen(k));
-    for (; i + 4 <= s.queries; i += 4) output_rows<4>(b, s, i, first, seen(i + 3));
-    for (; i < s.queries; ++i) output_rows<1>(b, s, i, first, seen(i));
+template <typename Row>
+void attend_in(const AttentionBlock& b) noexcept {
+    Tile s(b);
+    switch (b.queries()) {
+        case 1:
+            return attend_few<Row, 1>(b, s);
+        case 2:
+            return attend_few<Row, 2>(b, s);
+        case kFewQueries:
+            return attend_few<Row, kFewQueries>(b, s);
+        default:
+            return attend_many<Row>(b, s);
+    }
 }
 
 void attend(const AttentionBlock& b) noexcept {
-    const Scratch s = scratch_of(b);
-    const int64_t length = b.position + b.rows;
-    for (int64_t i = 0; i < s.queries * s.padded; ++i) s.outputs[i] = 0;
-    for (int64_t i = 0; i < s.queries; ++i) {
-        s.top[i] = -__builtin_inff();
-        s.sum[i] = 0;
-    }
-    for (int64_t first = 0; first < length; first += kAttentionTile) {
-        const int64_t left = length - first;
-        const int64_t count = left < kAttentionTile ? left : kAttentionTile;
-        score(b, s, first, count);
-        add_values(b, s, first, count);
-    }
-    for (int64_t i = 0; i < s.queries; ++i) {
-        const F factor = Vec::set1(1.0f / s.sum[i]);
-        float* y = b.y + i / b.group * b.y_stride + i % b.group * b.head_dim;
-        for (int64_t d = 0; d < b.head_dim; d += kLanes)
-            Vec::store_part(y + d, Vec::mul(Vec::load(s.outputs + i * s.padded + d), factor),
-                            b.head_dim - d);
+    switch (b.kv.dtype) {
+        case DType::f32:
+            return attend_in<RowF32>(b);
+        case DType::f16:
+            return attend_in<RowF16>(b);
+        default:
+            return attend_in<RowQ8>(b);
     }
 }
 

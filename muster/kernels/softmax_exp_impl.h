@@ -16,7 +16,7 @@ Vec::F exp_below_zero(Vec::F x) noexcept {
 }
 
 /// The largest lane.
-float largest(Vec::F x) noexcept {
+inline float largest(Vec::F x) noexcept {
     float lanes[Vec::kLanes];
     Vec::store(lanes, x);
     float m = lanes[0];

@@ -26,8 +26,8 @@ void BatchRows::assign(std::span<const BatchRow> rows, const ModelConfig& config
         const BatchRow& row = rows[t];
         MUSTER_ASSERT(row.cache != nullptr);
         MUSTER_ASSERT(row.cache->layers() == config.num_layers() &&
-                      row.cache->heads() == config.kv_heads &&
-                      row.cache->head_dim() == config.head_dim);
+                      row.cache->shape(0).heads == config.kv_heads &&
+                      row.cache->shape(0).key_dim == config.head_dim);
         if (row.token < 0 || row.token >= config.vocab)
             throw Error("model", "token id " + std::to_string(row.token) + ", expected 0 to " +
                                      std::to_string(config.vocab - 1));

@@ -53,19 +53,16 @@ void ForwardContext::Impl::attention_part(int l) {
             batch.caches[batch.sequences[t]]->store(l, batch.positions[t], k.row(t), v.row(t));
     });
     runs.clear();
-    for (const BatchRows::Run& run : batch.runs) {
-        const KvCache& cache = *run.cache;
-        runs.push_back(
-            {.kv = {cache.keys(l, 0), cache.values(l, 0), cache.head_dim(), cache.head_stride()},
-             .first = run.first,
-             .count = run.count,
-             .position = run.position});
-    }
+    for (const BatchRows::Run& run : batch.runs)
+        runs.push_back({.kv = run.cache->view(l),
+                        .first = run.first,
+                        .count = run.count,
+                        .position = run.position});
     const AttentionShape shape{.heads = config.heads,
                                .kv_heads = config.kv_heads,
                                .head_dim = config.head_dim,
                                .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))};
-    attention(q, runs, shape, y, attention_workspace, executor);
+    attention(q, runs, shape, y, attention_workspace, executor, compute);
     matmul(y, w.output, stream, executor, compute, /*accumulate=*/true);
 }
 

@@ -242,7 +242,8 @@ TEST(ForwardPass, LeavesCachesAloneWhenItFails) {
     EXPECT_THROW(pass({-1}), Error);
     EXPECT_THROW(pass({1, 2, 3}), Error);  // the context is full
     EXPECT_EQ(cache.length(), 2);
-    cache.keys(0, 0)[0] = NAN;
+    const std::vector<float> nan(int64_t{model.config().kv_heads} * model.config().head_dim, NAN);
+    cache.store(0, 0, nan.data(), nan.data());
     EXPECT_THROW(pass({7}), Error);
     EXPECT_EQ(cache.length(), 2);
 }
