@@ -28,7 +28,12 @@ if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
     PATH="$newer:$PATH"
 fi
 
-"$bin/quantization" "$install"/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/libggml-base.so
+libraries="$install/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
+"$bin/quantization" "$libraries/libggml-base.so"
+for preset in tiny-mixtral tiny-qwen3moe tiny-gpt-oss; do
+    "$bin/make_checkpoint" $preset -o "$work/$preset.gguf" --type bf16
+done
+python3 "$root/tests/oracle/quantize_oracle.py" "$libraries" "$bin/muster" "$work"/tiny-*.gguf
 
 # What llama.cpp's olmoe can express; trained until the distributions are far from flat, without which agreement
 # would prove nothing.
