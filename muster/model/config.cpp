@@ -48,6 +48,25 @@ void check_layer(const ModelConfig& config, int l) {
     resolve(config.policy, ff.router, l, config.num_layers());
 }
 
+void check_attention(const ModelConfig& c) {
+    expect_range(c.rope_dims, 0, c.head_dim, "the number of turned dimensions");
+    expect(c.rope_dims % 2 == 0, "the number of turned dimensions is odd, expected even");
+    const RopeScaling& r = c.rope_scaling;
+    for (const float value : {r.factor, r.magnitude, r.beta_fast, r.beta_slow})
+        expect(std::isfinite(value) && value > 0, "a setting of RoPE scaling is not a number > 0");
+    expect(r.extrapolation >= 0 && r.extrapolation <= 1,
+           "the extrapolation of RoPE scaling is not between 0 and 1");
+    expect(r.extrapolation == 0 || (r.original_context >= 1 && c.rope_theta > 1),
+           "YaRN needs an original context >= 1 and rope_theta > 1");
+    for (const float value : {c.embedding_scale, c.residual_scale, c.logit_scale})
+        expect(std::isfinite(value), "a scale is not finite");
+    expect(std::isfinite(c.attention_scale) && c.attention_scale >= 0,
+           "the attention scale is not a number >= 0");
+    expect(c.windows.empty() || c.windows.size() == c.layers.size(),
+           "windows has as many values as neither 0 nor layers");
+    for (const int window : c.windows) expect_range(window, 0, kMaxContext, "sliding window");
+}
+
 /// What of one layer `olmoe` cannot express, given the first layer; empty when nothing.
 std::string layer_beyond_olmoe(const FeedForwardConfig& ff, const FeedForwardConfig& first) {
     const RouterSpec& r = ff.router;
@@ -102,6 +121,7 @@ void ModelConfig::check() const {
     expect_range(context, 1, kMaxContext, "context length");
     expect(std::isfinite(norm_eps) && norm_eps >= 0, "norm_eps is not a number >= 0");
     expect(std::isfinite(rope_theta) && rope_theta > 0, "rope_theta is not a number > 0");
+    check_attention(*this);
     expect_range(num_layers(), 1, kMaxLayers, "number of layers");
     for (int l = 0; l < num_layers(); ++l) check_layer(*this, l);
     expect(mean_experts.empty() || mean_experts.size() == layers.size(),
@@ -109,7 +129,24 @@ void ModelConfig::check() const {
     for (const double m : mean_experts) expect(std::isfinite(m) && m >= 0, "bad mean_experts");
 }
 
+std::string beyond_muster(const ModelConfig& c) {
+    if (c.qkv_bias || c.output_bias) return "biases in the attention";
+    if (c.sinks) return "attention sinks";
+    if (!c.windows.empty()) return "sliding windows";
+    if (c.turned() != c.head_dim) return "RoPE over a part of each head";
+    if (c.rope_factors || c.rope_scaling != RopeScaling{}) return "RoPE scaling";
+    if (c.attention_scale != 0 || c.embedding_scale != 1 || c.residual_scale != 1 ||
+        c.logit_scale != 1)
+        return "scales of attention, embedding, residuals or logits";
+    for (const FeedForwardConfig& ff : c.layers) {
+        if (ff.shared_gate) return "gated shared experts";
+        if (ff.router_bias || ff.expert_bias) return "biases in routers or experts";
+    }
+    return "";
+}
+
 std::string beyond_olmoe(const ModelConfig& config) {
+    if (std::string what = beyond_muster(config); !what.empty()) return what;
     if (config.kv_heads != config.heads) return "grouped K/V heads";
     if (config.heads * config.head_dim != config.d_model) return "heads that do not split d_model";
     if (config.rope != RopeLayout::neox) return "interleaved RoPE";
@@ -128,24 +165,40 @@ double ParameterCounts::activated(const std::vector<double>& experts_per_layer) 
                               static_cast<double>(per_token_fixed));
 }
 
+namespace {
+
+int64_t attention_parameters(const ModelConfig& c) {
+    const int64_t d = c.d_model;
+    const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
+    int64_t n = 2 * d * q + 2 * d * kv + 2 * d;  // with the norms before both halves
+    if (c.qk_norm == QkNorm::full) n += q + kv;
+    if (c.qk_norm == QkNorm::per_head) n += 2 * c.head_dim;
+    if (c.qkv_bias) n += q + 2 * kv;
+    if (c.output_bias) n += d;
+    if (c.sinks) n += c.heads;
+    return n;
+}
+
+}  // namespace
+
 ParameterCounts count_parameters(const ModelConfig& c) {
     ParameterCounts n;
     const int64_t d = c.d_model;
-    const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
     const int64_t matrices = c.gated ? 3 : 2;
     n.embedding = c.vocab * d;
     n.head = c.tied_head ? 0 : c.vocab * d;
-    int64_t attention = 2 * d * q + 2 * d * kv + 2 * d;  // with the norms before both halves
-    if (c.qk_norm == QkNorm::full) attention += q + kv;
-    if (c.qk_norm == QkNorm::per_head) attention += 2 * c.head_dim;
+    const int64_t attention = attention_parameters(c);
     n.per_token_fixed = d;  // final norm
     n.total = n.embedding + n.head;
     for (const FeedForwardConfig& ff : c.layers) {
-        const int64_t router = ff.dense() ? 0 : ff.experts() * d;
+        int64_t fixed = attention + matrices * d * ff.shared_width + (ff.shared_gate ? d : 0);
+        if (!ff.dense()) fixed += ff.experts() * (d + ff.router_bias);
         const int64_t widths = std::accumulate(ff.widths.begin(), ff.widths.end(), int64_t{0});
-        n.per_token_fixed += attention + router + matrices * d * ff.shared_width;
-        n.total += matrices * d * widths;
-        n.per_expert.push_back(static_cast<double>(matrices * d * widths) / ff.experts());
+        int64_t experts = matrices * d * widths;
+        if (ff.expert_bias) experts += (matrices - 1) * widths + ff.experts() * d;
+        n.per_token_fixed += fixed;
+        n.total += experts;
+        n.per_expert.push_back(static_cast<double>(experts) / ff.experts());
     }
     n.total += n.per_token_fixed;
     return n;

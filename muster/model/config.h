@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "muster/experts/expert_bank.h"
+#include "muster/kernels/rope.h"
 #include "muster/routing/policy.h"
 #include "muster/routing/router.h"
 
@@ -25,6 +26,9 @@ struct FeedForwardConfig {
     std::vector<int> widths{0};  ///< [E] width of each routed expert
     int shared_width = 0;        ///< summed width of the shared experts, 0: none
     RouterSpec router;           ///< num_experts == widths.size()
+    bool shared_gate = false;    ///< shared experts count sigmoid(gate . x) times (Qwen2-MoE)
+    bool router_bias = false;    ///< added to the router's logits
+    bool expert_bias = false;    ///< of all three matrices of the routed experts
 
     int experts() const noexcept { return static_cast<int>(widths.size()); }
     bool dense() const noexcept { return widths.size() == 1; }
@@ -44,7 +48,18 @@ struct ModelConfig {
     float norm_eps = 1e-5f;
     float rope_theta = 10000.0f;
     RopeLayout rope = RopeLayout::neox;
+    int rope_dims = 0;  ///< how many values of a head RoPE turns; 0: all
+    RopeScaling rope_scaling;
+    bool rope_factors = false;  ///< divides the angles by learned factors (Llama 3)
     QkNorm qk_norm = QkNorm::full;
+    bool qkv_bias = false;
+    bool output_bias = false;   ///< of the attention's output
+    bool sinks = false;         ///< one logit a head joins the softmax's denominator
+    std::vector<int> windows;   ///< [layers] sliding window, 0: none; empty: none anywhere
+    float attention_scale = 0;  ///< of the scores; 0: 1 / sqrt(head_dim)
+    float embedding_scale = 1;  ///< multiplies the embedding
+    float residual_scale = 1;   ///< multiplies what each half layer adds
+    float logit_scale = 1;      ///< multiplies the logits
     bool tied_head = false;
     Activation activation = Activation::silu;
     bool gated = true;
@@ -54,6 +69,8 @@ struct ModelConfig {
     std::vector<double> mean_experts;
 
     int num_layers() const noexcept { return static_cast<int>(layers.size()); }
+    int window(int layer) const noexcept { return windows.empty() ? 0 : windows[layer]; }
+    int turned() const noexcept { return rope_dims > 0 ? rope_dims : head_dim; }
 
     /// Throws Error naming the first value that cannot work and what was expected.
     void check() const;
@@ -63,7 +80,12 @@ struct ModelConfig {
 /// it can all.
 std::string beyond_olmoe(const ModelConfig& config);
 
+/// What a training checkpoint and the architecture `muster` cannot express of this model, as one
+/// phrase; empty when they can all.
+std::string beyond_muster(const ModelConfig& config);
+
 /// config.json of a training checkpoint (format `muster-model`, version 1). from_json throws Error.
+/// What is beyond_muster() is written as an object `beyond`, and from_json refuses it.
 std::string to_json(const ModelConfig& config);
 ModelConfig model_config_from_json(std::string_view text, std::string_view where);
 

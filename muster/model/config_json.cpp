@@ -28,6 +28,34 @@ json router_json(const RouterSpec& r) {
             {"capacity_factor", r.capacity_factor}};
 }
 
+/// What a training checkpoint has no members for.
+json beyond_json(const ModelConfig& c) {
+    const RopeScaling& r = c.rope_scaling;
+    json layers = json::array();
+    for (const FeedForwardConfig& ff : c.layers)
+        layers.push_back({{"shared_gate", ff.shared_gate},
+                          {"router_bias", ff.router_bias},
+                          {"expert_bias", ff.expert_bias}});
+    return {{"rope_dims", c.turned()},
+            {"rope_scaling",
+             {{"factor", r.factor},
+              {"extrapolation", r.extrapolation},
+              {"beta_fast", r.beta_fast},
+              {"beta_slow", r.beta_slow},
+              {"original_context", r.original_context},
+              {"magnitude", r.magnitude}}},
+            {"rope_factors", c.rope_factors},
+            {"qkv_bias", c.qkv_bias},
+            {"output_bias", c.output_bias},
+            {"sinks", c.sinks},
+            {"windows", c.windows},
+            {"attention_scale", c.attention_scale},
+            {"embedding_scale", c.embedding_scale},
+            {"residual_scale", c.residual_scale},
+            {"logit_scale", c.logit_scale},
+            {"layers", layers}};
+}
+
 /// Reads members of one JSON object; every failure is an Error that names the member.
 class Reader {
   public:
@@ -127,26 +155,27 @@ std::string to_json(const ModelConfig& c) {
                           {"shared_width", ff.shared_width},
                           {"router", router_json(ff.router)}});
     }
-    const json out = {{"format", kFormat},
-                      {"version", kVersion},
-                      {"architecture", c.architecture},
-                      {"name", c.name},
-                      {"vocab", c.vocab},
-                      {"d_model", c.d_model},
-                      {"heads", c.heads},
-                      {"kv_heads", c.kv_heads},
-                      {"head_dim", c.head_dim},
-                      {"context", c.context},
-                      {"norm_eps", c.norm_eps},
-                      {"rope_theta", c.rope_theta},
-                      {"rope", rope_name(c.rope)},
-                      {"qk_norm", qk_norm_name(c.qk_norm)},
-                      {"tied_head", c.tied_head},
-                      {"activation", activation_name(c.activation)},
-                      {"gated", c.gated},
-                      {"policy", c.policy.to_string()},
-                      {"mean_experts", c.mean_experts},
-                      {"layers", layers}};
+    json out = {{"format", kFormat},
+                {"version", kVersion},
+                {"architecture", c.architecture},
+                {"name", c.name},
+                {"vocab", c.vocab},
+                {"d_model", c.d_model},
+                {"heads", c.heads},
+                {"kv_heads", c.kv_heads},
+                {"head_dim", c.head_dim},
+                {"context", c.context},
+                {"norm_eps", c.norm_eps},
+                {"rope_theta", c.rope_theta},
+                {"rope", rope_name(c.rope)},
+                {"qk_norm", qk_norm_name(c.qk_norm)},
+                {"tied_head", c.tied_head},
+                {"activation", activation_name(c.activation)},
+                {"gated", c.gated},
+                {"policy", c.policy.to_string()},
+                {"mean_experts", c.mean_experts},
+                {"layers", layers}};
+    if (!beyond_muster(c).empty()) out["beyond"] = beyond_json(c);
     return out.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -162,6 +191,9 @@ ModelConfig model_config_from_json(std::string_view text, std::string_view where
         throw Error(where, "version " + std::to_string(in.integer("version")) +
                                " is not known, expected " + std::to_string(kVersion));
     }
+    if (root.contains("beyond"))
+        throw Error(where,
+                    "\"beyond\" is there, expected a model that a training checkpoint can hold");
     ModelConfig c;
     c.architecture = in.string("architecture");
     c.name = in.string("name");

@@ -76,6 +76,8 @@ MatrixView<float> ForwardContext::logits(int first, int count) {
     if (count == 0) return out;
     const MatrixView<float> in(s.hidden.data() + first * d, count, d);
     matmul(in, s.model.weights().head, out, s.executor, s.compute);
+    if (s.config.logit_scale != 1)
+        for (int64_t i = 0; i < out.rows * out.cols; ++i) out.data[i] *= s.config.logit_scale;
     return out;
 }
 

@@ -18,6 +18,8 @@ struct ForwardContext::Impl {
 
     void embed();
     void attention_part(int l);
+    /// `attended` from `query` and the caches, which hold the batch's keys and values.
+    void attend(int l, const AttentionShape& shape);
     void feed_forward_part(int l, const PassOptions& options);
     /// Final norm of the wanted rows into `hidden`.
     void finish();
@@ -31,6 +33,8 @@ struct ForwardContext::Impl {
     void take_fixed_routes(int l, const RouteTable& fixed);
     /// One expert for every row, or for those whose router runs the shared experts.
     void fill_single(RouteTable& table, int l, bool shared_only) const;
+    /// Weights of `single` by the gate of the shared experts, where there is one.
+    void weigh_shared(int l);
 
     MatrixView<float> rows_of(Buffer<float>& buffer, int64_t cols) {
         return {buffer.data(), batch.size(), cols};
@@ -67,9 +71,9 @@ struct ForwardContext::Impl {
     Buffer<float> key, value;
     Buffer<float> attended;       ///< [T, heads * head_dim]
     Buffer<float> router_logits;  ///< [T, E]
-    Buffer<float> output;         ///< [T, d] of the feed-forward part, under interventions only
-    Buffer<float> hidden;         ///< [wanted, d]
-    Buffer<float> logits;         ///< [count, vocab]
+    Buffer<float> output;  ///< [T, d] of the feed-forward part, where it is not added at once
+    Buffer<float> hidden;  ///< [wanted, d]
+    Buffer<float> logits;  ///< [count, vocab]
     std::vector<AttentionRun> runs;
     AttentionWorkspace attention_workspace;
     MoeWorkspace moe_workspace;

@@ -20,6 +20,20 @@ void norm_heads(MatrixView<float> x, std::span<const float> weight, float eps) {
     rms_norm(heads, weight, eps, heads);
 }
 
+void add_bias(MatrixView<float> x, std::span<const float> bias, float factor = 1) {
+    if (bias.empty()) return;
+    for (int64_t t = 0; t < x.rows; ++t)
+        for (int64_t i = 0; i < x.cols; ++i) x(t, i) += factor * bias[i];
+}
+
+void scale(MatrixView<float> x, float factor) {
+    if (factor == 1) return;
+    for (int64_t t = 0; t < x.rows; ++t)
+        for (int64_t i = 0; i < x.cols; ++i) x(t, i) *= factor;
+}
+
+float sigmoid(double x) { return static_cast<float>(1 / (1 + std::exp(-x))); }
+
 }  // namespace
 
 void ForwardContext::Impl::embed() {
@@ -27,7 +41,12 @@ void ForwardContext::Impl::embed() {
     for (int t = 0; t < batch.size(); ++t)
         decode_row(table.dtype, table.row(batch.tokens[t]), x.data() + int64_t{t} * table.cols,
                    table.cols);
-    rope_table.fill(config.head_dim, batch.positions32, config.rope_theta);
+    scale(rows_of(x, config.d_model), config.embedding_scale);
+    rope_table.fill({.dims = config.turned(),
+                     .theta = config.rope_theta,
+                     .scaling = config.rope_scaling,
+                     .factors = model.weights().rope_factors},
+                    batch.positions32);
 }
 
 void ForwardContext::Impl::attention_part(int l) {
@@ -44,26 +63,40 @@ void ForwardContext::Impl::attention_part(int l) {
     matmul(h, w.key, k, executor, compute);
     matmul(h, w.value, v, executor, compute);
     for_rows(batch.size(), [&](int first, int n) {
+        add_bias(q.slice(first, n), w.query_bias);
+        add_bias(k.slice(first, n), w.key_bias);
+        add_bias(v.slice(first, n), w.value_bias);
         norm_heads(q.slice(first, n), w.query_norm, eps);
         norm_heads(k.slice(first, n), w.key_norm, eps);
         const bool interleaved = config.rope == RopeLayout::norm;
-        rope(q.slice(first, n), rope_table, first, interleaved);
-        rope(k.slice(first, n), rope_table, first, interleaved);
+        rope(q.slice(first, n), rope_table, first, interleaved, config.head_dim);
+        rope(k.slice(first, n), rope_table, first, interleaved, config.head_dim);
         for (int t = first; t < first + n; ++t)
             batch.caches[batch.sequences[t]]->store(l, batch.positions[t], k.row(t), v.row(t));
     });
+    const float usual = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
+    attend(l, {.heads = config.heads,
+               .kv_heads = config.kv_heads,
+               .head_dim = config.head_dim,
+               .scale = config.attention_scale > 0 ? config.attention_scale : usual,
+               .window = config.window(l),
+               .sinks = w.sinks.empty() ? nullptr : w.sinks.data()});
+    for_rows(batch.size(),
+             [&](int first, int n) { scale(y.slice(first, n), config.residual_scale); });
+    matmul(y, w.output, stream, executor, compute, /*accumulate=*/true);
+    add_bias(stream, w.output_bias, config.residual_scale);
+}
+
+void ForwardContext::Impl::attend(int l, const AttentionShape& shape) {
     runs.clear();
     for (const BatchRows::Run& run : batch.runs)
         runs.push_back({.kv = run.cache->view(l),
                         .first = run.first,
                         .count = run.count,
                         .position = run.position});
-    const AttentionShape shape{.heads = config.heads,
-                               .kv_heads = config.kv_heads,
-                               .head_dim = config.head_dim,
-                               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))};
-    attention(q, runs, shape, y, attention_workspace, executor, compute);
-    matmul(y, w.output, stream, executor, compute, /*accumulate=*/true);
+    attention(rows_of(query, int64_t{shape.heads} * shape.head_dim), runs, shape,
+              rows_of(attended, int64_t{shape.heads} * shape.values()), attention_workspace,
+              executor, compute);
 }
 
 void ForwardContext::Impl::fill_single(RouteTable& table, int l, bool shared_only) const {
@@ -75,6 +108,18 @@ void ForwardContext::Impl::fill_single(RouteTable& table, int l, bool shared_onl
             table.weights.push_back(1.0f);
         }
         table.offsets.push_back(table.activations());
+    }
+}
+
+void ForwardContext::Impl::weigh_shared(int l) {
+    const std::span<const float> gate = model.weights().layers[l].shared_gate;
+    if (gate.empty()) return;
+    for (int t = 0; t < batch.size(); ++t) {
+        const float* row = normed.data() + int64_t{t} * config.d_model;
+        double sum = 0;
+        for (int i = 0; i < config.d_model; ++i) sum += double{gate[i]} * row[i];
+        for (int a = single.offsets[t]; a < single.offsets[t + 1]; ++a)
+            single.weights[a] = sigmoid(sum);
     }
 }
 
@@ -119,6 +164,7 @@ void ForwardContext::Impl::route_layer(int l, const PassOptions& options, Interv
     // The router always in f32: rounding must not choose.
     matmul(rows_of(normed, config.d_model), model.weights().layers[l].router, values, executor,
            Compute::f32);
+    add_bias(values, model.weights().layers[l].router_bias);
     if (touch != nullptr) touch->before_route(l, info, values);
     choose_experts(l, options);
     if (touch != nullptr) touch->after_route(l, info, routes);
@@ -151,19 +197,21 @@ void ForwardContext::Impl::feed_forward_part(int l, const PassOptions& options) 
         route_layer(l, options, touch);
     }
     MatrixView<float> y = stream;
-    if (touch != nullptr) {
+    const bool apart = touch != nullptr || config.residual_scale != 1;
+    if (apart) {
         output.reserve(static_cast<size_t>(max_rows) * config.d_model);
         y = rows_of(output, config.d_model);
     }
-    moe_forward(w.experts, routes, h, y, moe_workspace, executor, compute, touch == nullptr);
+    moe_forward(w.experts, routes, h, y, moe_workspace, executor, compute, !apart);
     if (w.shared.size() > 0) {
         fill_single(single, l, true);
+        weigh_shared(l);
         moe_forward(w.shared, single, h, y, moe_workspace, executor, compute, true);
     }
-    if (touch != nullptr) {
-        touch->after_experts(l, info, y);
-        for (int64_t i = 0; i < y.rows * y.cols; ++i) stream.data[i] += y.data[i];
-    }
+    if (touch != nullptr) touch->after_experts(l, info, y);
+    if (!apart) return;
+    for (int64_t i = 0; i < y.rows * y.cols; ++i)
+        stream.data[i] += config.residual_scale * y.data[i];
 }
 
 void ForwardContext::Impl::finish() {

@@ -26,16 +26,22 @@ struct LayerWeights {
     std::span<const float> feed_forward_norm;  ///< [d]
     WeightMatrix query, key, value;            ///< [heads or kv_heads * head_dim, d]
     WeightMatrix output;                       ///< [d, heads * head_dim]
-    WeightMatrix router;                       ///< [E, d]; empty in dense layers
+    std::span<const float> query_bias, key_bias, value_bias;  ///< of their rows, or none
+    std::span<const float> output_bias;                       ///< [d] or none
+    std::span<const float> sinks;                             ///< [heads] or none
+    WeightMatrix router;                                      ///< [E, d]; empty in dense layers
+    std::span<const float> router_bias;                       ///< [E] or none
     RouterParameters router_parameters;
     ExpertBank experts;
-    ExpertBank shared;  ///< one expert, or none
+    ExpertBank shared;                   ///< one expert, or none
+    std::span<const float> shared_gate;  ///< [d] or none
 };
 
 struct ModelWeights {
-    WeightMatrix embedding;             ///< [vocab, d]
-    std::span<const float> final_norm;  ///< [d]
-    WeightMatrix head;                  ///< [vocab, d]; the embedding when tied
+    WeightMatrix embedding;               ///< [vocab, d]
+    std::span<const float> final_norm;    ///< [d]
+    WeightMatrix head;                    ///< [vocab, d]; the embedding when tied
+    std::span<const float> rope_factors;  ///< [turned dims / 2] or none
     std::vector<LayerWeights> layers;
 };
 

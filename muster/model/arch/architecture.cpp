@@ -10,7 +10,8 @@
 namespace muster {
 
 std::span<const Architecture* const> architectures() noexcept {
-    static constexpr const Architecture* kAll[] = {&kOlmoe, &kMuster};
+    static constexpr const Architecture* kAll[] = {&kOlmoe,    &kMuster, &kQwen3Moe,
+                                                   &kQwen2Moe, &kLlama,  &kGraniteMoe};
     return kAll;
 }
 
@@ -68,17 +69,19 @@ std::string layer_name(int layer, std::string_view rest) {
 
 void bind_ends(const WeightMap& file, const ModelConfig& c, bool tied_allowed,
                ModelWeights& weights) {
+    if (c.rope_factors) weights.rope_factors = vector(file, "rope_freqs.weight", c.turned() / 2);
     weights.embedding = matrix(file, "token_embd.weight", c.vocab, c.d_model);
     weights.final_norm = vector(file, "output_norm.weight", c.d_model);
     const bool tied = tied_allowed && !file.tensors().contains("output.weight");
     weights.head = tied ? weights.embedding : matrix(file, "output.weight", c.vocab, c.d_model);
 }
 
-void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w,
+                std::string_view feed_forward_norm) {
     const int64_t d = c.d_model;
     const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
     w.attention_norm = vector(file, layer_name(l, "attn_norm.weight"), d);
-    w.feed_forward_norm = vector(file, layer_name(l, "ffn_norm.weight"), d);
+    w.feed_forward_norm = vector(file, layer_name(l, feed_forward_norm), d);
     w.query = matrix(file, layer_name(l, "attn_q.weight"), q, d);
     w.key = matrix(file, layer_name(l, "attn_k.weight"), kv, d);
     w.value = matrix(file, layer_name(l, "attn_v.weight"), kv, d);
@@ -88,6 +91,13 @@ void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights
         w.query_norm = vector(file, layer_name(l, "attn_q_norm.weight"), full ? q : c.head_dim);
         w.key_norm = vector(file, layer_name(l, "attn_k_norm.weight"), full ? kv : c.head_dim);
     }
+    if (c.qkv_bias) {
+        w.query_bias = vector(file, layer_name(l, "attn_q.bias"), q);
+        w.key_bias = vector(file, layer_name(l, "attn_k.bias"), kv);
+        w.value_bias = vector(file, layer_name(l, "attn_v.bias"), kv);
+    }
+    if (c.output_bias) w.output_bias = vector(file, layer_name(l, "attn_output.bias"), d);
+    if (c.sinks) w.sinks = vector(file, layer_name(l, "attn_sinks.weight"), c.heads);
     const FeedForwardConfig& ff = c.layers[l];
     if (!ff.dense()) w.router = matrix(file, layer_name(l, "ffn_gate_inp.weight"), ff.experts(), d);
 }
@@ -118,6 +128,24 @@ Expert bind_expert(const WeightMap& file, const ModelConfig& c, int l, int width
     e.up = matrix(file, name("up"), width, c.d_model);
     e.down = matrix(file, name("down"), c.d_model, width);
     return e;
+}
+
+void bind_dense(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+    w.experts = {.experts = {bind_expert(file, c, l, c.layers[l].widths[0], "")},
+                 .activation = c.activation,
+                 .gated = c.gated,
+                 .d_model = c.d_model};
+}
+
+void bind_shared(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+    const FeedForwardConfig& ff = c.layers[l];
+    if (ff.shared_width == 0) return;
+    w.shared = {.experts = {bind_expert(file, c, l, ff.shared_width, "_shexp")},
+                .activation = c.activation,
+                .gated = c.gated,
+                .d_model = c.d_model};
+    if (ff.shared_gate)
+        w.shared_gate = vector(file, layer_name(l, "ffn_gate_inp_shexp.weight"), c.d_model);
 }
 
 bool has_routing(const WeightMap& file) { return file.has("muster.router.selection"); }

@@ -21,9 +21,49 @@ struct Architecture {
 
 extern const Architecture kOlmoe;
 extern const Architecture kMuster;
+extern const Architecture kQwen3Moe;
+extern const Architecture kQwen2Moe;
+extern const Architecture kLlama;
+extern const Architecture kGraniteMoe;
 
 /// All of them; a new architecture gets its line in architecture.cpp.
 std::span<const Architecture* const> architectures() noexcept;
+
+/// A family's metadata: keys without the architecture's prefix. Every function throws Error naming
+/// the key.
+class Keys {
+  public:
+    Keys(const WeightMap& file, std::string_view architecture)
+        : file_(file), prefix_(std::string(architecture) + ".") {}
+
+    const WeightMap& file() const noexcept { return file_; }
+    std::string full(std::string_view key) const { return prefix_ + std::string(key); }
+    bool has(std::string_view key) const { return file_.has(full(key)); }
+    int integer(std::string_view key, int64_t low, int64_t high) const {
+        return static_cast<int>(file_.integer(full(key), low, high));
+    }
+    int integer_or(std::string_view key, int64_t low, int64_t high, int fallback) const {
+        return has(key) ? integer(key, low, high) : fallback;
+    }
+    float real(std::string_view key) const { return static_cast<float>(file_.real(full(key))); }
+    float real_or(std::string_view key, float fallback) const {
+        return has(key) ? real(key) : fallback;
+    }
+
+  private:
+    const WeightMap& file_;
+    std::string prefix_;
+};
+
+/// Largest dimension that a key may name.
+inline constexpr int kMostDimension = 1 << 24;
+
+/// What all decoders of llama.cpp have: layers (as many as block_count, still empty), widths,
+/// heads, norms, RoPE and its scaling, whether head and embedding are one. No q/k norms; silu,
+/// gated.
+ModelConfig read_decoder(const Keys& keys, std::string_view architecture);
+/// A layer of expert_count equal experts, expert_used_count of them taken: softmax, top-k.
+FeedForwardConfig read_experts(const Keys& keys, int width, Weighting weight);
 
 /// Tensors that several architectures have in common. Each throws Error naming the tensor.
 namespace binding {
@@ -38,8 +78,14 @@ std::string layer_name(int layer, std::string_view rest);
 /// `tied_allowed`.
 void bind_ends(const WeightMap& file, const ModelConfig& config, bool tied_allowed,
                ModelWeights& weights);
-/// Norms, attention and router of a layer.
-void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
+/// Norms, attention and router of a layer; `feed_forward_norm` names the second norm.
+void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights,
+                std::string_view feed_forward_norm = "ffn_norm.weight");
+/// The one feed-forward of a dense layer, ffn_{gate,up,down}; the shared experts of others,
+/// ffn_{gate,up,down}_shexp, where there are any, with their gate.
+void bind_dense(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
+void bind_shared(const WeightMap& file, const ModelConfig& config, int layer,
+                 LayerWeights& weights);
 /// ffn_{gate,up,down}_exps of a layer with experts of one width.
 void bind_stacked_experts(const WeightMap& file, const ModelConfig& config, int layer,
                           LayerWeights& weights);

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the decoders of GGUF have in common: keys and their defaults are llama.cpp's.
+#include <algorithm>
+#include <cmath>
+
+#include "muster/core/error.h"
+#include "muster/model/arch/architecture.h"
+
+namespace muster {
+namespace {
+
+/// 0.1 m ln(factor) + 1 (arXiv 2309.00071, equation 22).
+float yarn_magnitude(float factor, float m) {
+    return factor <= 1 ? 1.0f : 0.1f * m * std::log(factor) + 1.0f;
+}
+
+/// Older files name the linear factor alone, in rope.scale_linear.
+RopeScaling read_scaling(const Keys& keys, int context) {
+    RopeScaling s;
+    std::string type = keys.has("rope.scaling.factor") ? "linear" : "none";
+    if (keys.has("rope.scaling.type")) type = keys.file().string(keys.full("rope.scaling.type"));
+    if (type != "none" && type != "linear" && type != "yarn")
+        throw Error(keys.file().name(), "RoPE scaling \"" + type +
+                                            "\" is not supported, expected none, linear or yarn");
+    if (type == "none") return s;
+    s.factor = keys.real_or("rope.scaling.factor", keys.real_or("rope.scale_linear", 0));
+    if (s.factor == 0) s.factor = 1;
+    s.magnitude = keys.real_or("rope.scaling.attn_factor", 1);
+    if (type != "yarn") return s;
+    s.original_context =
+        keys.integer_or("rope.scaling.original_context_length", 1, kMostDimension, context);
+    s.extrapolation = keys.real_or("rope.scaling.yarn_ext_factor", 1);
+    if (s.extrapolation < 0) s.extrapolation = 1;
+    s.beta_fast = keys.real_or("rope.scaling.yarn_beta_fast", 32);
+    s.beta_slow = keys.real_or("rope.scaling.yarn_beta_slow", 1);
+    if (s.extrapolation > 0) s.magnitude *= yarn_magnitude(s.factor, 1);
+    return s;
+}
+
+}  // namespace
+
+ModelConfig read_decoder(const Keys& keys, std::string_view architecture) {
+    const WeightMap& file = keys.file();
+    ModelConfig c;
+    c.architecture = architecture;
+    c.layers.resize(keys.integer("block_count", 1, 1024));
+    c.context = keys.integer("context_length", 1, kMostDimension);
+    c.d_model = keys.integer("embedding_length", 1, kMostDimension);
+    c.heads = keys.integer("attention.head_count", 1, 65536);
+    c.kv_heads = keys.integer_or("attention.head_count_kv", 1, 65536, c.heads);
+    c.norm_eps = keys.real("attention.layer_norm_rms_epsilon");
+    c.head_dim = keys.integer_or("attention.key_length", 1, kMostDimension,
+                                 std::max(1, c.d_model / c.heads));
+    if (keys.integer_or("attention.value_length", 1, kMostDimension, c.head_dim) != c.head_dim)
+        throw Error(file.name(), "key " + keys.full("attention.value_length") + " is not " +
+                                     std::to_string(c.head_dim) + ", the keys' length");
+    c.rope_theta = keys.real_or("rope.freq_base", 10000.0f);
+    const int turned = keys.integer_or("rope.dimension_count", 1, kMostDimension, c.head_dim);
+    if (turned != c.head_dim) c.rope_dims = turned;
+    c.rope_scaling = read_scaling(keys, c.context);
+    if (file.has_tensor("rope_factors_long.weight"))
+        throw Error(file.name(),
+                    "tensor rope_factors_long.weight: RoPE scaling by length is not supported");
+    c.rope_factors = file.has_tensor("rope_freqs.weight");
+    c.qk_norm = QkNorm::none;
+    c.qkv_bias = file.has_tensor("blk.0.attn_q.bias");
+    c.output_bias = file.has_tensor("blk.0.attn_output.bias");
+    c.tied_head = !file.has_tensor("output.weight");
+    return c;
+}
+
+FeedForwardConfig read_experts(const Keys& keys, int width, Weighting weight) {
+    FeedForwardConfig ff;
+    const int experts = keys.integer("expert_count", 2, 4096);
+    ff.widths.assign(experts, width);
+    ff.router.num_experts = experts;
+    ff.router.value = keys.integer("expert_used_count", 1, experts);
+    ff.router.weight = weight;
+    const float scale = keys.real_or("expert_weights_scale", 0);
+    if (scale != 0) ff.router.scale = scale;
+    return ff;
+}
+
+}  // namespace muster

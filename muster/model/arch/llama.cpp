@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// `llama`: Llama and what is built like it (arXiv 2302.13971; Llama 3: arXiv 2407.21783, with
+// factors for RoPE in rope_freqs.weight), and Mixtral (arXiv 2401.04088): softmax, top-k, weights
+// that sum to one. Interleaved RoPE: converters permute queries and keys. Files of Mixtral from
+// before 2024-04 hold each expert in tensors of its own, ffn_{gate,up,down}.E.weight.
+#include "muster/model/arch/architecture.h"
+
+namespace muster {
+namespace {
+
+ModelConfig read_config(const WeightMap& f) {
+    const Keys keys(f, "llama");
+    ModelConfig c = read_decoder(keys, "llama");
+    c.rope = RopeLayout::norm;
+    const int width = keys.integer("feed_forward_length", 1, kMostDimension);
+    FeedForwardConfig ff;
+    ff.widths = {width};
+    if (keys.integer_or("expert_count", 0, 4096, 0) > 0)
+        ff = read_experts(keys, width, Weighting::renorm);
+    c.layers.assign(c.layers.size(), ff);
+    return c;
+}
+
+void bind_experts(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
+    if (c.layers[l].dense()) return binding::bind_dense(f, c, l, w);
+    if (!f.has_tensor(binding::layer_name(l, "ffn_gate.0.weight")))
+        return binding::bind_stacked_experts(f, c, l, w);
+    w.experts = {.experts = {}, .activation = c.activation, .gated = c.gated, .d_model = c.d_model};
+    for (int e = 0; e < c.layers[l].experts(); ++e)
+        w.experts.experts.push_back(
+            binding::bind_expert(f, c, l, c.layers[l].widths[e], "." + std::to_string(e)));
+}
+
+void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+    binding::bind_ends(f, c, true, weights);
+    for (int l = 0; l < c.num_layers(); ++l) {
+        binding::bind_layer(f, c, l, weights.layers[l]);
+        bind_experts(f, c, l, weights.layers[l]);
+    }
+}
+
+}  // namespace
+
+const Architecture kLlama{"llama", read_config, bind};
+
+}  // namespace muster
