@@ -6,7 +6,8 @@
 //   experts   decoding with top-k:1 to 16, a line through the times, its start against no experts
 //   batch     1, 4 and 16 sequences at once: bytes of the experts that their tokens share once
 //   long      decode and prefill after --long (8192) tokens
-// --only PART runs one of them; --kv FORMAT (f16), --compute f32|bf16|int8, --runs scales them all.
+// --only PART runs one of them; --kv FORMAT (f16), --compute f32|bf16|int8, --runs scales them all;
+// --rows 1 leaves the weights in the file's order instead of panels.
 // A file of real shape with random weights: make_checkpoint olmoe-1b-7b --type q4_k_m
 // --random-blocks. Tokens are random, so that their experts differ from step to step.
 #include <array>
@@ -260,8 +261,15 @@ void run(int argc, char** argv) {
     MeteredExecutor team = make_executor(argc, argv);
     LoadOptions options;
     options.check_values = false;
+    if (int_option(argc, argv, "--rows", 0) == 0 && settings.compute == Compute::int8) {
+        options.panels = &team;
+    }
+    Samples loading;
+    const double start = wall_clock();
     const Model model = Model::load(path, options);
+    loading.add(wall_clock() - start);
     Report report("engine", argc, argv);
+    report.line("loading", loading, "s", 1);
     EngineBench bench(model, team, settings, report);
     if (settings.wants("prefill")) bench.prefill("prefill", 0, settings.runs);
     if (settings.wants("decode")) bench.decode("decode", settings.depth, 10 * settings.runs);

@@ -35,7 +35,10 @@ ForwardContext::Impl::Impl(const Model& m, Executor& e, int rows, Compute c)
 
 ForwardContext::ForwardContext(const Model& model, Executor& executor, int max_rows,
                                Compute compute)
-    : impl_(std::make_unique<Impl>(model, executor, max_rows, compute)) {}
+    : impl_(std::make_unique<Impl>(model, executor, max_rows, compute)) {
+    if (compute != Compute::int8 && model.panel_bytes() > 0)
+        throw Error("model", "weights are arranged for integers, expected Compute::int8");
+}
 ForwardContext::~ForwardContext() = default;
 ForwardContext::ForwardContext(ForwardContext&&) noexcept = default;
 

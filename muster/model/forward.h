@@ -39,7 +39,8 @@ struct PassOptions {
 /// executor outlive it.
 class ForwardContext {
   public:
-    /// max_rows: most rows of one pass (prefill is cut into passes of this size).
+    /// max_rows: most rows of one pass (prefill is cut into passes of this size). Throws Error for
+    /// a model in panels (LoadOptions::panels) unless `compute` is int8.
     ForwardContext(const Model& model, Executor& executor, int max_rows = 256,
                    Compute compute = Compute::f32);
     ~ForwardContext();

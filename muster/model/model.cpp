@@ -106,6 +106,8 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
     }
     if (options.check_values) check_values(file, options.progress);
     m.hash_ = hash_of(file, m.config_);
+    if (options.panels != nullptr)
+        m.panels_ = PanelWeights(m.weights_, *options.panels, options.progress);
     return m;
 }
 

@@ -13,6 +13,7 @@
 #include "muster/core/tensor_view.h"
 #include "muster/experts/expert_bank.h"
 #include "muster/model/config.h"
+#include "muster/model/panel_weights.h"
 #include "muster/routing/router.h"
 #include "muster/tokenizer/tokenizer.h"
 
@@ -50,6 +51,10 @@ struct LoadOptions {
     /// and damage shows as a refused router logit.
     bool check_values = true;
     Progress progress = {};  ///< may be empty; returning false makes load() throw Error
+    /// Where given, weights in block formats are copied into the order of integer products, on its
+    /// threads: decoding is several times as fast, and as much memory as the file is large is
+    /// taken. Such a model computes under Compute::int8 only.
+    Executor* panels = nullptr;
 };
 
 /// A decoder language model in a memory-mapped GGUF file: shape, weights in place, vocabulary.
@@ -68,6 +73,8 @@ class Model {
     /// Of metadata, tensor names, shapes, formats and sampled content: tells models apart, so that
     /// caches and plans of another model are refused. Not cryptographic.
     uint64_t hash() const noexcept { return hash_; }
+    /// Bytes of weights that were copied into panels; 0: any Compute works.
+    size_t panel_bytes() const noexcept { return panels_.bytes(); }
 
   private:
     Model() = default;
@@ -76,6 +83,7 @@ class Model {
     std::unique_ptr<Tokenizer> tokenizer_;
     ModelConfig config_;
     ModelWeights weights_;
+    PanelWeights panels_;
     uint64_t hash_ = 0;
 };
 
