@@ -29,6 +29,10 @@ if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
 fi
 
 libraries="$install/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
+# Debian's Jinja2 is the reference; the templates are those of the npm packages.
+/usr/bin/python3 "$root/tests/oracle/chat_oracle.py" --render "$bin/render_chat" \
+    --modules "$install/node_modules" --node "$(command -v node)"
+
 "$bin/quantization" "$libraries/libggml-base.so"
 for preset in tiny-mixtral tiny-qwen3moe tiny-gpt-oss; do
     "$bin/make_checkpoint" $preset -o "$work/$preset.gguf" --type bf16

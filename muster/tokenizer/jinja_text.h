@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// Python's string methods on valid UTF-8: positions are characters. Internal to muster/tokenizer.
+namespace muster::jinja {
+
+bool is_space(uint32_t code_point);  ///< str.isspace of one character
+int64_t count_characters(std::string_view s);
+/// The beginnings of the characters, and s.size().
+std::vector<size_t> character_offsets(std::string_view s);
+
+enum class Side { left, right, both };
+/// Without white space, or without the characters of `characters` when it is not null.
+std::string_view strip(std::string_view s, Side side = Side::both,
+                       const std::string_view* characters = nullptr);
+
+/// Simple case mappings of Unicode (one character to one; Python knows a few longer ones).
+std::string upper(std::string_view s);
+std::string lower(std::string_view s);
+std::string capitalize(std::string_view s);
+std::string title(std::string_view s);         ///< str.title: after every non-letter
+std::string title_filter(std::string_view s);  ///< Jinja's: after white space and -([{<
+
+/// str.replace; `most` < 0: every one. Throws Fault when the result had more than `limit` bytes.
+std::string replace(std::string_view s, std::string_view from, std::string_view to, int64_t most,
+                    size_t limit);
+/// str.split and rsplit; an empty separator means white space. `most` < 0: everywhere.
+std::vector<std::string_view> split(std::string_view s, std::string_view separator, int64_t most);
+std::vector<std::string_view> split_right(std::string_view s, std::string_view separator,
+                                          int64_t most);
+/// str.splitlines
+std::vector<std::string_view> split_lines(std::string_view s, bool keep_ends = false);
+
+enum class Case { none, lower, upper, mixed };
+/// Which case the letters have: `none` without any.
+Case case_of(std::string_view s);
+
+}  // namespace muster::jinja
