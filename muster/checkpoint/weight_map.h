@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "muster/core/mapped_file.h"
 #include "muster/core/tensor_view.h"
 
 namespace muster {
@@ -82,6 +83,12 @@ class WeightMap {
     void absorb_tensors(WeightMap part);
     /// Holds what views point into as long as the map lives.
     void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
+    /// The same for a mapped file, whose pages can then be dropped.
+    void keep_mapped(std::shared_ptr<const MappedFile> file) { files_.push_back(std::move(file)); }
+
+    /// Gives the memory of a tensor's bytes back to the system where they lie in a mapped file: see
+    /// MappedFile::drop_pages. Bytes that lie elsewhere stay.
+    void drop_pages(const std::byte* data, size_t size) const noexcept;
 
   private:
     std::string name_;
@@ -89,6 +96,7 @@ class WeightMap {
     std::map<std::string, uint32_t, std::less<>> stored_types_;
     std::map<std::string, TensorView, std::less<>> tensors_;
     std::vector<std::shared_ptr<const void>> owners_;
+    std::vector<std::shared_ptr<const MappedFile>> files_;
 };
 
 }  // namespace muster
