@@ -153,6 +153,12 @@ void WeightMap::absorb_tensors(WeightMap part) {
     for (auto& [name, view] : part.tensors_) add(name, std::move(view));
     makers_.merge(part.makers_);
     owners_.insert(owners_.end(), part.owners_.begin(), part.owners_.end());
+    files_.insert(files_.end(), part.files_.begin(), part.files_.end());
+}
+
+void WeightMap::drop_pages(const std::byte* data, size_t size) const noexcept {
+    for (const auto& file : files_)
+        if (file->drop_pages(data, size)) return;
 }
 
 int64_t WeightMap::storable_bytes(std::string_view name, DType dtype,

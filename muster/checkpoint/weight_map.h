@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "muster/core/mapped_file.h"
 #include "muster/core/tensor_view.h"
 
 namespace muster {
@@ -96,6 +97,12 @@ class WeightMap {
     void absorb_tensors(WeightMap part);
     /// Holds what views point into as long as the map lives.
     void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
+    /// The same for a mapped file, whose pages can then be dropped.
+    void keep_mapped(std::shared_ptr<const MappedFile> file) { files_.push_back(std::move(file)); }
+
+    /// Gives the memory of a tensor's bytes back to the system where they lie in a mapped file: see
+    /// MappedFile::drop_pages. Bytes that lie elsewhere stay.
+    void drop_pages(const std::byte* data, size_t size) const noexcept;
 
   private:
     /// Bytes of a tensor; throws Error when they cannot be counted.
@@ -108,6 +115,7 @@ class WeightMap {
     std::map<std::string, TensorView, std::less<>> tensors_;
     std::map<std::string, RowMaker, std::less<>> makers_;
     std::vector<std::shared_ptr<const void>> owners_;
+    std::vector<std::shared_ptr<const MappedFile>> files_;
 };
 
 }  // namespace muster
