@@ -106,6 +106,15 @@ const NamedSplit* named_split(std::string_view name) {
     return nullptr;
 }
 
+std::string split_names() {
+    std::string names;
+    for (const NamedSplit& named : table()) {
+        if (!names.empty()) names += ", ";
+        names += named.name;
+    }
+    return names;
+}
+
 std::vector<SplitRule> rules_of(const NamedSplit& named) {
     std::vector<SplitRule> rules;
     for (const std::string_view pattern : named.patterns) rules.push_back({std::string(pattern)});
