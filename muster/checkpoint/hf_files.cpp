@@ -129,6 +129,12 @@ const ByteTensor* HfFiles::find_bytes(std::string_view name) const noexcept {
     return found == bytes_.end() ? nullptr : found->second;
 }
 
+void HfFiles::keep_in(const std::shared_ptr<const HfFiles>& files, WeightMap& map) {
+    map.keep(files);
+    for (const auto& shard : files->shards_)
+        map.keep_mapped(std::shared_ptr<const MappedFile>(files, &shard->mapped()));
+}
+
 std::vector<std::string> HfFiles::names() const {
     std::vector<std::string> all;
     for (const auto& [name, view] : tensors_) all.emplace_back(name);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "muster/checkpoint/safetensors.h"
+#include "muster/checkpoint/weight_map.h"
 
 namespace muster {
 
@@ -29,6 +30,9 @@ class HfFiles {
     }
     /// All names, in order.
     std::vector<std::string> names() const;
+    int64_t size() const noexcept { return std::ssize(tensors_) + std::ssize(bytes_); }
+    /// Lets the map drop pages of the files, which live as long as `files`.
+    static void keep_in(const std::shared_ptr<const HfFiles>& files, WeightMap& map);
 
   private:
     void add_shard(const std::filesystem::path& path);

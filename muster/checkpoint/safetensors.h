@@ -34,6 +34,8 @@ class SafetensorsFile {
     SafetensorsFile(std::span<const std::byte> bytes, std::string name);
 
     const std::string& name() const noexcept { return name_; }
+    /// The file itself, where it was opened by path.
+    const MappedFile& mapped() const noexcept { return file_; }
     const std::map<std::string, TensorView, std::less<>>& tensors() const noexcept {
         return tensors_;
     }

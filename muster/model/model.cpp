@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "muster/checkpoint/gguf.h"
 #include "muster/core/error.h"
 #include "muster/core/random.h"
 #include "muster/model/arch/architecture.h"
+#include "muster/model/open_model.h"
 #include "muster/model/weight_check.h"
 
 namespace muster {
@@ -83,7 +83,7 @@ uint64_t hash_of(const WeightMap& file, const ModelConfig& config, bool drop) {
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
     Model m;
-    m.file_ = std::make_unique<WeightMap>(open_gguf(path));
+    m.file_ = std::make_unique<WeightMap>(open_model(path, HfUse::run));
     const WeightMap& file = *m.file_;
     const Architecture& architecture = find_architecture(file);
     m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));

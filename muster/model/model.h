@@ -81,7 +81,8 @@ struct LoadOptions {
     std::function<void(const Model&)> foresee = {};
 };
 
-/// A decoder language model in a memory-mapped GGUF file: shape, weights in place, vocabulary.
+/// A decoder language model in a memory-mapped GGUF file or Hugging Face directory: shape, weights
+/// in place, vocabulary.
 /// Immutable; any number of threads may run forward passes with contexts of their own.
 class Model {
   public:
