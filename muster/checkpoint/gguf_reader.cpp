@@ -256,7 +256,7 @@ void check_no_overlap(std::vector<const TensorInfo*> infos, std::string_view whe
 
 GgufFile::GgufFile(const std::filesystem::path& path) : WeightMap(path.string()) {
     const auto file = std::make_shared<MappedFile>(path);
-    keep(file);
+    keep_mapped(file);
     parse(file->bytes());
 }
 

@@ -190,7 +190,13 @@ class HeaderReader final : public nlohmann::json_sax<json> {
                 return;
             }
         }
-        fail("has the dtype " + quote(name) + ", expected one of F32, F16, BF16, I32");
+        if (name == kBytesName) {
+            info_.bytes = true;
+            return;
+        }
+        fail("has the dtype " + quote(name) +
+             (name.starts_with("F8_") ? " (FP8 is not supported)" : "") +
+             ", expected one of F32, F16, BF16, I32, U8");
     }
 
     std::string_view where_;
@@ -218,6 +224,13 @@ std::string_view dtype_name(DType dtype) noexcept {
         if (known.dtype == dtype) return known.name;
     }
     return {};
+}
+
+std::optional<int64_t> tensor_bytes(const TensorInfo& info) noexcept {
+    if (!info.bytes) return checked_bytes(info.dtype, info.shape);
+    const auto words = checked_bytes(DType::f32, info.shape);
+    if (!words) return std::nullopt;
+    return *words / dtype_info(DType::f32).block_bytes;
 }
 
 }  // namespace muster::safetensors

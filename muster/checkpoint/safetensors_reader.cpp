@@ -40,7 +40,7 @@ void check_places(std::vector<TensorInfo>& infos, uint64_t data, std::string_vie
                                            "bytes of tensor data",
                                            quote(info.name), info.begin, info.end, data));
         }
-        const auto bytes = checked_bytes(info.dtype, info.shape);
+        const auto bytes = safetensors::tensor_bytes(info);
         if (!bytes || static_cast<uint64_t>(*bytes) != info.end - info.begin) {
             throw Error(where,
                         fmt::format("tensor {} of shape {} has {} bytes, expected {}",
@@ -81,6 +81,10 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes) {
     metadata_ = std::move(header.metadata);
     for (TensorInfo& info : header.tensors) {
         const auto place = data.subspan(info.begin, info.end - info.begin);
+        if (info.bytes) {
+            byte_tensors_.emplace(std::move(info.name), ByteTensor{std::move(info.shape), place});
+            continue;
+        }
         TensorView view{info.dtype, std::move(info.shape), place.data()};
         const auto align = static_cast<size_t>(dtype_info(info.dtype).block_bytes);
         if (!place.empty() && std::bit_cast<uintptr_t>(place.data()) % align != 0) {

@@ -151,20 +151,53 @@ void WeightMap::add(std::string name, TensorView tensor) {
 
 void WeightMap::absorb_tensors(WeightMap part) {
     for (auto& [name, view] : part.tensors_) add(name, std::move(view));
+    makers_.merge(part.makers_);
     owners_.insert(owners_.end(), part.owners_.begin(), part.owners_.end());
+    files_.insert(files_.end(), part.files_.begin(), part.files_.end());
+}
+
+void WeightMap::drop_pages(const std::byte* data, size_t size) const noexcept {
+    for (const auto& file : files_)
+        if (file->drop_pages(data, size)) return;
+}
+
+int64_t WeightMap::storable_bytes(std::string_view name, DType dtype,
+                                  std::span<const int64_t> shape) const {
+    const auto bytes = checked_bytes(dtype, shape);
+    if (bytes) return *bytes;
+    throw Error(name_, fmt::format("tensor {} has shape {}, expected rows of whole blocks and less "
+                                   "than 2^63 bytes",
+                                   quote(name), shape_text(shape)));
 }
 
 std::byte* WeightMap::allocate(std::string name, DType dtype, std::vector<int64_t> shape) {
-    const auto bytes = checked_bytes(dtype, shape);
-    if (!bytes) {
-        throw Error(name_, fmt::format("tensor {} has shape {}, expected rows of whole blocks and "
-                                       "less than 2^63 bytes",
-                                       quote(name), shape_text(shape)));
-    }
-    const auto memory = std::make_shared<Buffer<std::byte>>(static_cast<size_t>(*bytes));
+    const int64_t bytes = storable_bytes(name, dtype, shape);
+    const auto memory = std::make_shared<Buffer<std::byte>>(static_cast<size_t>(bytes));
     add(std::move(name), TensorView{dtype, std::move(shape), memory->data()});
     keep(memory);
     return memory->data();
+}
+
+void WeightMap::add_rows(std::string name, DType dtype, std::vector<int64_t> shape,
+                         RowMaker maker) {
+    storable_bytes(name, dtype, shape);
+    add(name, TensorView{dtype, std::move(shape), nullptr});
+    makers_.emplace(std::move(name), std::move(maker));
+}
+
+const std::byte* WeightMap::rows(std::string_view name, int64_t first, int64_t count,
+                                 std::vector<std::byte>& buffer) const {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end()) throw Error(name_, "has no tensor " + quote(name));
+    const TensorView& view = found->second;
+    const int64_t cols = view.shape.empty() ? 1 : view.shape.back();
+    MUSTER_ASSERT(first >= 0 && count >= 0 && (first + count) * cols <= view.elements());
+    const int64_t row_bytes = dtype_bytes(view.dtype, cols);
+    const auto maker = makers_.find(name);
+    if (maker == makers_.end()) return view.data + first * row_bytes;
+    buffer.resize(static_cast<size_t>(count * row_bytes));
+    maker->second(first, count, buffer.data());
+    return buffer.data();
 }
 
 }  // namespace muster

@@ -3,14 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "muster/core/mapped_file.h"
 #include "muster/core/tensor_view.h"
 
 namespace muster {
@@ -65,6 +68,12 @@ class WeightMap {
     /// (row-major). Leading dimensions of 1 do not count: GGUF writers drop them.
     const TensorView& tensor(std::string_view name, const std::vector<int64_t>& shape) const;
 
+    /// Rows [first, first + count) of the tensor `name`, its leading dimensions flattened: where
+    /// they lie, or made in `buffer` (add_rows). Throws Error when there is no such tensor; rows
+    /// are in range (asserted).
+    const std::byte* rows(std::string_view name, int64_t first, int64_t count,
+                          std::vector<std::byte>& buffer) const;
+
     // How a map is made, by one thread.
 
     /// Throws Error when the key is there. `stored` is what stored_type() says.
@@ -77,18 +86,36 @@ class WeightMap {
     /// Adds a tensor with memory of its own, aligned to 64 bytes, and returns where its bytes are
     /// to be written. Throws Error when the name is there or the shape has no bytes to be counted.
     std::byte* allocate(std::string name, DType dtype, std::vector<int64_t> shape);
+    /// Makes rows [first, first + count) of a tensor in `out`; may throw Error. Called from several
+    /// threads.
+    using RowMaker = std::function<void(int64_t first, int64_t count, std::byte* out)>;
+    /// Adds a tensor whose rows are made when rows() asks for them: its view has no data, so that
+    /// the map is one to convert from, not to run. Throws as allocate() does.
+    void add_rows(std::string name, DType dtype, std::vector<int64_t> shape, RowMaker maker);
     /// Takes the tensors of `part` and what they point into; its metadata is dropped. Throws Error
     /// when a name is there.
     void absorb_tensors(WeightMap part);
     /// Holds what views point into as long as the map lives.
     void keep(std::shared_ptr<const void> owner) { owners_.push_back(std::move(owner)); }
+    /// The same for a mapped file, whose pages can then be dropped.
+    void keep_mapped(std::shared_ptr<const MappedFile> file) { files_.push_back(std::move(file)); }
+
+    /// Gives the memory of a tensor's bytes back to the system where they lie in a mapped file: see
+    /// MappedFile::drop_pages. Bytes that lie elsewhere stay.
+    void drop_pages(const std::byte* data, size_t size) const noexcept;
 
   private:
+    /// Bytes of a tensor; throws Error when they cannot be counted.
+    int64_t storable_bytes(std::string_view name, DType dtype,
+                           std::span<const int64_t> shape) const;
+
     std::string name_;
     std::map<std::string, MetadataValue, std::less<>> metadata_;
     std::map<std::string, uint32_t, std::less<>> stored_types_;
     std::map<std::string, TensorView, std::less<>> tensors_;
+    std::map<std::string, RowMaker, std::less<>> makers_;
     std::vector<std::shared_ptr<const void>> owners_;
+    std::vector<std::shared_ptr<const MappedFile>> files_;
 };
 
 }  // namespace muster

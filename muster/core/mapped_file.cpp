@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -36,6 +38,18 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
 
 MappedFile::~MappedFile() {
     if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+bool MappedFile::drop_pages(const std::byte* data, size_t size) const noexcept {
+    const auto begin = std::bit_cast<uintptr_t>(data_), first = std::bit_cast<uintptr_t>(data);
+    if (data_ == nullptr || first < begin || first - begin > size_ ||
+        size > size_ - (first - begin))
+        return false;
+    const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const uintptr_t from = first / page * page;
+    const uintptr_t to = (first + size + page - 1) / page * page;
+    ::madvise(std::bit_cast<void*>(from), to - from, MADV_DONTNEED);
+    return true;
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -20,6 +20,10 @@ class MappedFile {
 
     std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
     const std::filesystem::path& path() const noexcept { return path_; }
+    /// Gives the memory of the pages that [data, data + size) touches back to the system where the
+    /// range lies in this file, and says whether it does; reading them brings them back. Pages at
+    /// the ends go too: their neighbours are read again.
+    bool drop_pages(const std::byte* data, size_t size) const noexcept;
 
   private:
     std::filesystem::path path_;

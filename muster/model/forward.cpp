@@ -60,6 +60,8 @@ void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& 
     MUSTER_ASSERT(rows.size() <= static_cast<size_t>(s.max_rows));
     MUSTER_ASSERT(options.fixed_routes.empty() ||
                   options.fixed_routes.size() == s.config.layers.size());
+    MUSTER_ASSERT(options.activations == nullptr || s.compute != Compute::int8);
+    s.activations = options.activations;
     s.batch.assign(rows, s.config);
     if (rows.empty()) return;
     if (options.fixed_routes.empty())
@@ -84,7 +86,7 @@ MatrixView<float> ForwardContext::logits(int first, int count) {
     const MatrixView<float> out(s.logits.data(), count, vocab);
     if (count == 0) return out;
     const MatrixView<float> in(s.hidden.data() + first * d, count, d);
-    matmul(in, s.model.weights().head, out, s.executor, s.compute);
+    s.product(in, s.model.weights().head, out, s.compute);
     if (s.config.logit_scale != 1)
         for (int64_t i = 0; i < out.rows * out.cols; ++i) out.data[i] *= s.config.logit_scale;
     return out;

@@ -24,6 +24,13 @@ struct LatentBuffers {
 struct ForwardContext::Impl {
     Impl(const Model& model, Executor& executor, int max_rows, Compute compute);
 
+    /// y (=|+=) x * w^T, seen by the pass's sink.
+    void product(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y, Compute how,
+                 bool accumulate = false);
+    /// y (=|+=) the experts' outputs, seen by the pass's sink; `logits` where a router chose.
+    void run_experts(int l, const ExpertBank& bank, const RouteTable& chosen, MatrixView<float> y,
+                     bool accumulate, MatrixView<const float> logits_of = {});
+
     void embed();
     void attention_part(int l);
     /// The same for multi-head latent attention: forward_latent.cpp.
@@ -88,6 +95,8 @@ struct ForwardContext::Impl {
     std::vector<AttentionRun> runs;
     AttentionWorkspace attention_workspace;
     MoeWorkspace moe_workspace;
+    ActivationSink* activations = nullptr;  ///< of the pass
+    MoeSaved moe_saved;                     ///< for the sink
     RouteScratch route_scratch;
     RouteTable routes;
     RouteTable single;

@@ -36,6 +36,21 @@ float sigmoid(double x) { return static_cast<float>(1 / (1 + std::exp(-x))); }
 
 }  // namespace
 
+void ForwardContext::Impl::product(MatrixView<const float> in, const WeightMatrix& w,
+                                   MatrixView<float> y, Compute how, bool accumulate) {
+    if (activations != nullptr) activations->product(w, in);
+    matmul(in, w, y, executor, how, accumulate);
+}
+
+void ForwardContext::Impl::run_experts(int l, const ExpertBank& bank, const RouteTable& chosen,
+                                       MatrixView<float> y, bool accumulate,
+                                       MatrixView<const float> logits_of) {
+    const MatrixView<float> h = rows_of(normed, config.d_model);
+    MoeSaved* saved = activations != nullptr ? &moe_saved : nullptr;
+    moe_forward(bank, chosen, h, y, moe_workspace, executor, compute, accumulate, saved);
+    if (saved != nullptr) activations->experts({l, bank, h, moe_saved, logits_of});
+}
+
 void ForwardContext::Impl::embed() {
     const WeightMatrix& table = model.weights().embedding;
     for (int t = 0; t < batch.size(); ++t)
@@ -59,9 +74,9 @@ void ForwardContext::Impl::attention_part(int l) {
     for_rows(batch.size(), [&](int first, int n) {
         rms_norm(stream.slice(first, n), w.attention_norm, eps, h.slice(first, n));
     });
-    matmul(h, w.query, q, executor, compute);
-    matmul(h, w.key, k, executor, compute);
-    matmul(h, w.value, v, executor, compute);
+    product(h, w.query, q, compute);
+    product(h, w.key, k, compute);
+    product(h, w.value, v, compute);
     for_rows(batch.size(), [&](int first, int n) {
         add_bias(q.slice(first, n), w.query_bias);
         add_bias(k.slice(first, n), w.key_bias);
@@ -83,7 +98,7 @@ void ForwardContext::Impl::attention_part(int l) {
                .sinks = w.sinks.empty() ? nullptr : w.sinks.data()});
     for_rows(batch.size(),
              [&](int first, int n) { scale(y.slice(first, n), config.residual_scale); });
-    matmul(y, w.output, stream, executor, compute, /*accumulate=*/true);
+    product(y, w.output, stream, compute, /*accumulate=*/true);
     add_bias(stream, w.output_bias, config.residual_scale);
 }
 
@@ -162,8 +177,8 @@ void ForwardContext::Impl::route_layer(int l, const PassOptions& options, Interv
     const RowInfo info = batch.info();
     const MatrixView<float> values = rows_of(router_logits, n);
     // The router always in f32: rounding must not choose.
-    matmul(rows_of(normed, config.d_model), model.weights().layers[l].router, values, executor,
-           Compute::f32);
+    product(rows_of(normed, config.d_model), model.weights().layers[l].router, values,
+            Compute::f32);
     add_bias(values, model.weights().layers[l].router_bias);
     if (touch != nullptr) touch->before_route(l, info, values);
     choose_experts(l, options);
@@ -202,11 +217,13 @@ void ForwardContext::Impl::feed_forward_part(int l, const PassOptions& options) 
         output.reserve(static_cast<size_t>(max_rows) * config.d_model);
         y = rows_of(output, config.d_model);
     }
-    moe_forward(w.experts, routes, h, y, moe_workspace, executor, compute, !apart);
+    MatrixView<const float> logits;
+    if (!config.layers[l].dense()) logits = rows_of(router_logits, config.layers[l].experts());
+    run_experts(l, w.experts, routes, y, !apart, logits);
     if (w.shared.size() > 0) {
         fill_single(single, l, true);
         weigh_shared(l);
-        moe_forward(w.shared, single, h, y, moe_workspace, executor, compute, true);
+        run_experts(l, w.shared, single, y, true);
     }
     if (touch != nullptr) touch->after_experts(l, info, y);
     if (!apart) return;

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "muster/checkpoint/gguf.h"
-#include "muster/checkpoint/validate.h"
 #include "muster/core/error.h"
 #include "muster/core/random.h"
 #include "muster/model/arch/architecture.h"
+#include "muster/model/open_model.h"
+#include "muster/model/weight_check.h"
 
 namespace muster {
 namespace {
@@ -49,18 +49,6 @@ ModelConfig read_config(const Architecture& architecture, const WeightMap& file,
     return config;
 }
 
-void check_values(const WeightMap& file, const Progress& progress) {
-    int64_t done = 0, total = 0;
-    for (const auto& [name, tensor] : file.tensors()) total += tensor.bytes();
-    for (const auto& [name, tensor] : file.tensors()) {
-        if (has_non_finite(tensor))
-            throw Error(file.name(), "tensor " + name + " holds NaN or infinite weights");
-        done += tensor.bytes();
-        if (progress && !progress("checking weights", done, total))
-            throw Error(file.name(), "loading was stopped");
-    }
-}
-
 uint64_t add_text(uint64_t hash, std::string_view text) {
     for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
     return mix64(hash);
@@ -78,13 +66,15 @@ uint64_t add_sample(uint64_t hash, const TensorView& t) {
     return hash;
 }
 
-uint64_t hash_of(const WeightMap& file, const ModelConfig& config) {
+/// `drop`: pages that were touched are given back.
+uint64_t hash_of(const WeightMap& file, const ModelConfig& config, bool drop) {
     uint64_t hash = add_text(0xcbf29ce484222325u, to_json(config));
     for (const auto& [name, tensor] : file.tensors()) {
         hash = add_text(hash, name);
         hash = mix64(hash ^ static_cast<uint64_t>(tensor.dtype));
         for (const int64_t n : tensor.shape) hash = mix64(hash ^ static_cast<uint64_t>(n));
         hash = add_sample(hash, tensor);
+        if (drop) file.drop_pages(tensor.data, static_cast<size_t>(tensor.bytes()));
     }
     return hash;
 }
@@ -93,7 +83,7 @@ uint64_t hash_of(const WeightMap& file, const ModelConfig& config) {
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
     Model m;
-    m.file_ = std::make_unique<WeightMap>(open_gguf(path));
+    m.file_ = std::make_unique<WeightMap>(open_model(path, HfUse::run));
     const WeightMap& file = *m.file_;
     const Architecture& architecture = find_architecture(file);
     m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));
@@ -104,10 +94,15 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
         layer.experts.check();
         if (layer.shared.size() > 0) layer.shared.check();
     }
-    if (options.check_values) check_values(file, options.progress);
-    m.hash_ = hash_of(file, m.config_);
-    if (options.panels != nullptr)
-        m.panels_ = PanelWeights(m.weights_, *options.panels, options.progress);
+    if (options.foresee) options.foresee(m);
+    const bool copied = options.panels != nullptr;
+    SerialExecutor alone;
+    Executor& executor = copied                        ? *options.panels
+                         : options.executor != nullptr ? *options.executor
+                                                       : alone;
+    if (options.check_values) check_weights(file, executor, options.progress, copied);
+    m.hash_ = hash_of(file, m.config_, copied);
+    if (copied) m.panels_ = PanelWeights(m.weights_, file, executor, options.progress);
     return m;
 }
 

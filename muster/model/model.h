@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -63,6 +64,8 @@ struct ModelWeights {
     std::vector<LayerWeights> layers;
 };
 
+class Model;
+
 struct LoadOptions {
     /// Reads every tensor once and refuses NaN and infinite weights; without it loading is instant
     /// and damage shows as a refused router logit.
@@ -72,9 +75,14 @@ struct LoadOptions {
     /// threads: decoding is several times as fast, and as much memory as the file is large is
     /// taken. Such a model computes under Compute::int8 only.
     Executor* panels = nullptr;
+    Executor* executor = nullptr;  ///< on whose threads weights are checked; none: the caller's
+    /// Called once shape, vocabulary and the places of all weights are known and before a weight is
+    /// read; may throw to refuse the model (memory.h). May be empty.
+    std::function<void(const Model&)> foresee = {};
 };
 
-/// A decoder language model in a memory-mapped GGUF file: shape, weights in place, vocabulary.
+/// A decoder language model in a memory-mapped GGUF file or Hugging Face directory: shape, weights
+/// in place, vocabulary.
 /// Immutable; any number of threads may run forward passes with contexts of their own.
 class Model {
   public:

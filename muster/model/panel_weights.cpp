@@ -9,6 +9,7 @@
 #include <new>
 #include <vector>
 
+#include "muster/checkpoint/weight_map.h"
 #include "muster/core/error.h"
 #include "muster/model/model.h"
 #include "muster/quant/panels.h"
@@ -17,8 +18,10 @@ namespace muster {
 namespace {
 
 constexpr size_t kLargePage = size_t{2} << 20;
-constexpr size_t kAlign = 64;        // a cache line, and the widest vector
-constexpr int64_t kTaskPanels = 64;  // up to a few MB: enough tasks for any number of workers
+constexpr size_t kAlign = 64;  // a cache line, and the widest vector
+// A task, and what is held twice at most: small beside a model, and tasks enough for many workers.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr size_t kBatchBytes = size_t{32} << 20;
 
 size_t aligned(size_t bytes) noexcept { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -39,23 +42,21 @@ void add(std::vector<WeightMatrix*>& out, ExpertBank& bank) {
     for (WeightMatrix* w : all) add(out, *w);
 }
 
-/// By layer, the head last.
-std::vector<std::vector<WeightMatrix*>> matrices(ModelWeights& weights) {
-    std::vector<std::vector<WeightMatrix*>> out;
+/// Layer by layer, the head last.
+std::vector<WeightMatrix*> matrices(ModelWeights& weights) {
+    std::vector<WeightMatrix*> out;
     for (LayerWeights& layer : weights.layers) {
-        std::vector<WeightMatrix*>& of_layer = out.emplace_back();
-        for (WeightMatrix* w : {&layer.query, &layer.key, &layer.value, &layer.output}) {
-            add(of_layer, *w);
-        }
+        for (WeightMatrix* w : {&layer.query, &layer.key, &layer.value, &layer.output})
+            add(out, *w);
         LatentWeights& latent = layer.latent;
-        for (WeightMatrix* w : {&latent.query_down, &latent.down}) add(of_layer, *w);
+        for (WeightMatrix* w : {&latent.query_down, &latent.down}) add(out, *w);
         if (!latent.keys_by_row)
-            for (WeightMatrix& w : latent.keys) add(of_layer, w);
-        for (WeightMatrix& w : latent.values) add(of_layer, w);
-        add(of_layer, layer.experts);
-        add(of_layer, layer.shared);
+            for (WeightMatrix& w : latent.keys) add(out, w);
+        for (WeightMatrix& w : latent.values) add(out, w);
+        add(out, layer.experts);
+        add(out, layer.shared);
     }
-    add(out.emplace_back(), weights.head);
+    add(out, weights.head);
     return out;
 }
 
@@ -63,53 +64,71 @@ struct Piece {
     const WeightMatrix* from;
     int64_t first, last;  ///< panels
     std::byte* to;
+
+    int64_t panel_bytes() const noexcept { return kPanelRows * from->row_bytes(); }
+    const std::byte* source() const noexcept { return from->data + first * panel_bytes(); }
+    size_t bytes() const noexcept { return static_cast<size_t>((last - first) * panel_bytes()); }
 };
 
-/// Appends the pieces of `w` and returns what lies behind them.
-std::byte* cut(const WeightMatrix& w, std::byte* to, std::vector<Piece>& pieces) {
-    const int64_t panels = w.rows / kPanelRows;
-    const int64_t panel_bytes = kPanelRows * w.row_bytes();
-    for (int64_t p = 0; p < panels; p += kTaskPanels) {
-        pieces.push_back({&w, p, std::min(panels, p + kTaskPanels), to + p * panel_bytes});
+/// All pieces, in the order in which they are copied.
+std::vector<Piece> cut(const std::vector<WeightMatrix*>& matrices, std::byte* to) {
+    std::vector<Piece> pieces;
+    for (const WeightMatrix* w : matrices) {
+        const int64_t panels = w->rows / kPanelRows;
+        const int64_t panel_bytes = kPanelRows * w->row_bytes();
+        const int64_t step = std::clamp<int64_t>(kPieceBytes / panel_bytes, 1, panels);
+        for (int64_t p = 0; p < panels; p += step)
+            pieces.push_back({w, p, std::min(panels, p + step), to + p * panel_bytes});
+        to += aligned(static_cast<size_t>(w->bytes()));
     }
-    return to + aligned(static_cast<size_t>(w.bytes()));
+    return pieces;
+}
+
+size_t total_bytes(const std::vector<WeightMatrix*>& matrices) {
+    size_t bytes = 0;
+    for (const WeightMatrix* w : matrices) bytes += aligned(static_cast<size_t>(w->bytes()));
+    return bytes;
 }
 
 }  // namespace
 
-PanelWeights::PanelWeights(ModelWeights& weights, Executor& executor, const Progress& progress) {
-    const std::vector<std::vector<WeightMatrix*>> groups = matrices(weights);
-    for (const auto& group : groups) {
-        for (const WeightMatrix* w : group) bytes_ += aligned(static_cast<size_t>(w->bytes()));
-    }
-    if (bytes_ == 0) return;
-    const size_t size = (bytes_ + kLargePage - 1) / kLargePage * kLargePage;
+size_t PanelWeights::bytes_of(const ModelWeights& weights) {
+    ModelWeights copy = weights;
+    return total_bytes(matrices(copy));
+}
+
+PanelWeights::PanelWeights(ModelWeights& weights, const WeightMap& file, Executor& executor,
+                           const Progress& progress) {
+    const std::vector<WeightMatrix*> all = matrices(weights);
+    const size_t bytes = total_bytes(all);
+    if (bytes == 0) return;
+    const size_t size = (bytes + kLargePage - 1) / kLargePage * kLargePage;
     memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kLargePage, size)));
     if (memory_ == nullptr) throw std::bad_alloc();
+    bytes_ = bytes;
 #ifdef __linux__
     ::madvise(memory_.get(), size, MADV_HUGEPAGE);  // a wish: nothing depends on it
 #endif
-    std::byte* to = memory_.get();
-    std::vector<Piece> pieces;
-    for (const auto& group : groups) {
-        pieces.clear();
-        for (const WeightMatrix* w : group) to = cut(*w, to, pieces);
-        executor.run(static_cast<int>(pieces.size()), [&](int task, int) {
-            const Piece& p = pieces[static_cast<size_t>(task)];
+    const std::vector<Piece> pieces = cut(all, memory_.get());
+    int64_t done = 0;
+    for (size_t first = 0, last = 0; first < pieces.size(); first = last) {
+        size_t batch = 0;
+        while (last < pieces.size() && batch < kBatchBytes) batch += pieces[last++].bytes();
+        executor.run(static_cast<int>(last - first), [&](int task, int) {
+            const Piece& p = pieces[first + static_cast<size_t>(task)];
             pack_panels(*p.from, p.first, p.last, p.to);
         });
-        if (progress &&
-            !progress("arranging weights", to - memory_.get(), static_cast<int64_t>(bytes_))) {
+        for (size_t i = first; i < last; ++i)
+            file.drop_pages(pieces[i].source(), pieces[i].bytes());
+        done += static_cast<int64_t>(batch);
+        if (progress && !progress("arranging weights", done, static_cast<int64_t>(bytes)))
             throw Error("model", "loading was stopped");
-        }
     }
-    to = memory_.get();
-    for (const auto& group : groups) {
-        for (WeightMatrix* w : group) {
-            w->data = to;
-            w->layout = WeightLayout::panels;
-            to += aligned(static_cast<size_t>(w->bytes()));
-        }
+    std::byte* to = memory_.get();
+    for (WeightMatrix* w : all) {
+        w->data = to;
+        w->layout = WeightLayout::panels;
+        to += aligned(static_cast<size_t>(w->bytes()));
     }
 }
 

@@ -10,6 +10,7 @@
 
 namespace muster {
 
+class WeightMap;
 struct ModelWeights;
 
 /// Weights of a model in the order in which products under Compute::int8 read them
@@ -21,9 +22,14 @@ class PanelWeights {
     /// Copies the matrices of attention, experts, shared experts and head that are multiplied in
     /// integers and have whole panels, and points `weights` to the copies; everything else stays
     /// where it is, the embedding and the routers always, for they are read by rows and in f32.
-    /// Throws std::bad_alloc, and Error when `progress` (may be empty) says stop; `weights` is then
-    /// as it was.
-    PanelWeights(ModelWeights& weights, Executor& executor, const Progress& progress);
+    /// Pages of `file` are dropped once they are copied, so that no more than a few dozen megabytes
+    /// are ever held twice. Throws std::bad_alloc, and Error when `progress` (may be empty) says
+    /// stop; `weights` is then as it was.
+    PanelWeights(ModelWeights& weights, const WeightMap& file, Executor& executor,
+                 const Progress& progress);
+
+    /// What the copies of such weights take.
+    static size_t bytes_of(const ModelWeights& weights);
 
     size_t bytes() const noexcept { return bytes_; }
 

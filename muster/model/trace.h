@@ -5,6 +5,7 @@
 #include <span>
 
 #include "muster/core/tensor_view.h"
+#include "muster/experts/moe.h"
 #include "muster/routing/route_table.h"
 
 namespace muster {
@@ -46,6 +47,27 @@ class Intervention {
     virtual void after_route(int /*l*/, const RowInfo& /*rows*/, RouteTable& /*routes*/) {}
     /// May change the output [T, d] of the layer's feed-forward part before it is added.
     virtual void after_experts(int /*l*/, const RowInfo& /*rows*/, MatrixView<float> /*y*/) {}
+};
+
+/// What the experts of one layer are given; valid during the call only.
+struct ExpertActivations {
+    int layer = 0;
+    const ExpertBank& bank;
+    MatrixView<const float> x;       ///< [T, d] input of gate and up
+    const MoeSaved& saved;           ///< who was given which row, and the pre-activations
+    MatrixView<const float> logits;  ///< [T, E] router logits; no data for dense and shared experts
+};
+
+/// Sees what a forward pass multiplies with its weights, for statistics (importance matrices).
+/// Called from the calling thread. Weights must lie in rows and the context must not compute in
+/// Compute::int8 (asserted).
+class ActivationSink {
+  public:
+    virtual ~ActivationSink() = default;
+    /// x [T, w.cols] is multiplied with w: attention, router, head.
+    virtual void product(const WeightMatrix& w, MatrixView<const float> x) = 0;
+    /// The experts, or shared experts, of a layer.
+    virtual void experts(const ExpertActivations& activations) = 0;
 };
 
 }  // namespace muster

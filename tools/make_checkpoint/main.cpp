@@ -3,6 +3,7 @@
 //
 //     make_checkpoint tiny-qwen3moe -o tiny.gguf --type q4_k_m
 //     make_checkpoint qwen3-30b-a3b --layers 6 -o some.gguf --type q4_k_m --random-blocks
+//     make_checkpoint tiny-mixtral -o tiny-mixtral --format hf --type bf16
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "muster/checkpoint/gguf.h"
 #include "muster/core/error.h"
 #include "tools/make_checkpoint/gguf_output.h"
+#include "tools/make_checkpoint/hf_output.h"
 
 namespace {
 
@@ -20,6 +22,7 @@ struct Options {
     std::string preset;
     std::string output;
     std::string type = "f32";
+    std::string format = "gguf";
     std::string vocabulary = MUSTER_DEFAULT_MODEL;
     bool random_blocks = false;
     uint64_t max_shard_bytes = 0;
@@ -32,8 +35,10 @@ void add_options(CLI::App& app, Options& o) {
     std::string presets;
     for (const std::string& name : preset_names()) presets += " " + name;
     app.add_option("preset", o.preset, "One of:" + presets)->required();
-    app.add_option("-o,--output", o.output, "The file to write")->required();
+    app.add_option("-o,--output", o.output, "The file or directory to write")->required();
     app.add_option("--type", o.type, "Format of the weights: f32, bf16, q8_0, q4_k, q4_k_m, ...");
+    app.add_option("--format", o.format, "gguf, or hf for a Hugging Face directory")
+        ->check(CLI::IsMember({"gguf", "hf"}));
     app.add_option("--vocabulary", o.vocabulary,
                    "A GGUF file whose vocabulary, cut or filled up, the model gets");
     app.add_flag("--random-blocks", o.random_blocks,
@@ -81,6 +86,17 @@ CheckpointSpec specification(const Options& o) {
     return s;
 }
 
+HfOptions hf_options(const Options& o) {
+    const FileType& type = parse_file_type(o.type);
+    const bool packed = type.mixture == FileType::Mixture::experts_only;
+    if (!packed && (type.mixture != FileType::Mixture::none ||
+                    muster::dtype_info(type.format).block_elements != 1))
+        throw muster::Error("type",
+                            "a Hugging Face directory holds f32, f16, bf16 or, of gpt-oss, "
+                            "mxfp4_moe");
+    return {packed ? muster::DType::bf16 : type.format, packed, o.max_shard_bytes};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -91,9 +107,14 @@ int main(int argc, char** argv) {
     try {
         const muster::GgufFile file(options.vocabulary);
         const muster::Vocabulary vocabulary = muster::Tokenizer::from_gguf(file).vocabulary();
-        write_gguf(specification(options), vocabulary,
-                   {parse_file_type(options.type), options.random_blocks, options.max_shard_bytes},
-                   options.output);
+        if (options.format == "hf") {
+            write_hf(specification(options), vocabulary, hf_options(options), options.output);
+        } else {
+            write_gguf(
+                specification(options), vocabulary,
+                {parse_file_type(options.type), options.random_blocks, options.max_shard_bytes},
+                options.output);
+        }
     } catch (const muster::Error& error) {
         std::cerr << "make_checkpoint: " << error.what() << '\n';
         return 1;

@@ -123,8 +123,18 @@ void bind_router(const WeightMap& file, const ModelConfig& c, int l, LayerWeight
         w.router_bias = vector(file, layer_name(l, "ffn_gate_inp.bias"), ff.experts());
 }
 
-void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+namespace {
+
+void bind_bank(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
     const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
+    if (file.has_tensor(layer_name(l, "ffn_up.0.weight"))) {
+        w.experts = {
+            .experts = {}, .activation = c.activation, .gated = c.gated, .d_model = c.d_model};
+        for (int64_t e = 0; e < experts; ++e)
+            w.experts.experts.push_back(
+                bind_expert(file, c, l, static_cast<int>(width), "." + std::to_string(e)));
+        return;
+    }
     const auto tensor = [&](std::string_view what, int64_t rows, int64_t cols) -> const auto& {
         return weight_tensor(file, layer_name(l, what), {experts, rows, cols});
     };
@@ -137,6 +147,13 @@ void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, La
     up.shape = {experts, width, d};
     down.shape = {experts, d, width};
     w.experts = make_stacked_bank(gate, up, down, c.activation);
+}
+
+}  // namespace
+
+void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+    bind_bank(file, c, l, w);
+    const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
     if (!c.layers[l].expert_bias) return;
     const auto biases = [&](const char* what, int64_t size, std::span<const float> Expert::*bias) {
         const std::span<const float> all = vectors(file, layer_name(l, what), experts, size);

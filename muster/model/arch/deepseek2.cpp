@@ -59,6 +59,10 @@ FeedForwardConfig read_mixture(const Keys& keys) {
         r.groups = r.groups_used = 1;
     } else {
         r.groups_used = keys.integer("expert_group_used_count", 1, r.groups);
+        // Ours: DeepSeek-V2 ranks a group by its best expert; llama.cpp takes two everywhere.
+        constexpr std::string_view kTop = "muster.expert_group_top";
+        if (keys.file().has(kTop))
+            r.group_top = static_cast<int>(keys.file().integer(kTop, 1, ff.experts() / r.groups));
     }
     ff.shared_width = width * keys.integer_or("expert_shared_count", 0, kMostDimension / width, 0);
     return ff;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `llama`: Llama and what is built like it (arXiv 2302.13971; Llama 3: arXiv 2407.21783, with
 // factors for RoPE in rope_freqs.weight), and Mixtral (arXiv 2401.04088): softmax, top-k, weights
-// that sum to one. Interleaved RoPE: converters permute queries and keys. Files of Mixtral from
-// before 2024-04 hold each expert in tensors of its own, ffn_{gate,up,down}.E.weight.
+// that sum to one. Interleaved RoPE: converters permute queries and keys.
 #include "muster/model/arch/architecture.h"
 
 namespace muster {
@@ -23,12 +22,7 @@ ModelConfig read_config(const WeightMap& f) {
 
 void bind_experts(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
     if (c.layers[l].dense()) return binding::bind_dense(f, c, l, w);
-    if (!f.has_tensor(binding::layer_name(l, "ffn_gate.0.weight")))
-        return binding::bind_stacked_experts(f, c, l, w);
-    w.experts = {.experts = {}, .activation = c.activation, .gated = c.gated, .d_model = c.d_model};
-    for (int e = 0; e < c.layers[l].experts(); ++e)
-        w.experts.experts.push_back(
-            binding::bind_expert(f, c, l, c.layers[l].widths[e], "." + std::to_string(e)));
+    binding::bind_stacked_experts(f, c, l, w);
 }
 
 void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/generate/generation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "muster/core/error.h"
+
+namespace muster {
+namespace {
+
+template <typename TimePoint>
+double seconds_between(TimePoint a, TimePoint b) {
+    return std::chrono::duration<double>(b - a).count();
+}
+
+double mean_over_moe_layers(const ModelConfig& config, std::span<const int32_t> experts) {
+    double sum = 0;
+    int layers = 0;
+    for (size_t l = 0; l < experts.size(); ++l) {
+        if (config.layers[l].dense()) continue;
+        sum += experts[l];
+        ++layers;
+    }
+    return layers > 0 ? sum / layers : 0;
+}
+
+size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
+    return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first -
+                               a.begin());
+}
+
+}  // namespace
+
+std::string describe(StopReason reason, int context) {
+    switch (reason) {
+        case StopReason::end_of_text:
+            return "the model ended its text";
+        case StopReason::max_tokens:
+            return "the number of tokens asked for is reached";
+        case StopReason::context_full:
+            return "the context of " + std::to_string(context) + " tokens is full";
+        case StopReason::callback:
+            return "stopped";
+        case StopReason::stop_string:
+            return "a stop string was written";
+    }
+    return "";
+}
+
+RequestRouting generation_routing(const ModelConfig& config, const RoutingPolicy& policy) {
+    RequestRouting routing(config, policy);
+    if (routing.needs_whole_batch())
+        throw Error("session", "policy `" + policy.to_string() +
+                                   "` needs whole batches of tokens, expected one that decides "
+                                   "token by token, such as top-k:2");
+    return routing;
+}
+
+void Generation::check(const ModelConfig& config, std::span<const int32_t> prompt, int context,
+                       const GenerateOptions& options) {
+    if (prompt.empty()) throw Error("session", "the prompt is empty, expected at least one token");
+    if (prompt.size() > static_cast<size_t>(context))
+        throw Error("session", "the prompt has " + std::to_string(prompt.size()) +
+                                   " tokens, expected at most " + std::to_string(context) +
+                                   ", the context");
+    for (const int32_t id : prompt)
+        if (id < 0 || id >= config.vocab)
+            throw Error("session", "token id " + std::to_string(id) + ", expected 0 to " +
+                                       std::to_string(config.vocab - 1));
+    options.sampler.check();
+}
+
+Generation::Generation(const GenerationPlace& place, std::vector<int32_t> prompt,
+                       GenerateOptions options)
+    : place_(place),
+      prompt_(std::move(prompt)),
+      options_(std::move(options)),
+      sampler_(options_.sampler),
+      stops_(options_.stop),
+      started_(Clock::now()),
+      written_(started_) {
+    const int context = place.cache.capacity();
+    check(place.model.config(), prompt_, context, options_);
+    // The last token is always computed: its logits are needed.
+    read_ = std::min(common_prefix(prompt_, place.cache.tokens()), prompt_.size() - 1);
+    place.cache.truncate(static_cast<int>(read_));
+    result_.prompt_tokens = static_cast<int>(prompt_.size());
+    result_.reused_tokens = static_cast<int>(read_);
+    const int room = context - result_.prompt_tokens + 1;
+    result_.tokens.reserve(
+        static_cast<size_t>(options_.max_tokens >= 0 ? std::min(options_.max_tokens, room) : room));
+}
+
+int Generation::rows_left() const noexcept {
+    if (finished_) return 0;
+    return reading() ? static_cast<int>(prompt_.size() - read_) : 1;
+}
+
+void Generation::add_rows(int count, std::vector<BatchRow>& rows) {
+    MUSTER_ASSERT(count >= 1 && count <= rows_left());
+    given_ = count;
+    if (!reading()) {
+        rows.push_back({token_.id, &place_.cache, &place_.routing, true});
+        return;
+    }
+    const size_t end = read_ + static_cast<size_t>(count);
+    for (size_t t = read_; t < end; ++t)
+        rows.push_back({prompt_[t], &place_.cache, &place_.routing, t + 1 == prompt_.size()});
+}
+
+bool Generation::enough() const noexcept {
+    return options_.max_tokens >= 0 &&
+           static_cast<int>(result_.tokens.size()) >= options_.max_tokens;
+}
+
+bool Generation::is_end(int32_t token) const noexcept {
+    return !options_.ignore_end &&
+           std::binary_search(place_.end_tokens.begin(), place_.end_tokens.end(), token);
+}
+
+void Generation::note_prompt(int count) {
+    read_ += static_cast<size_t>(count);
+    const bool go_on =
+        !options_.progress || options_.progress("reading the prompt", static_cast<int64_t>(read_),
+                                                static_cast<int64_t>(prompt_.size()));
+    if (reading()) {
+        if (!go_on) finish(StopReason::callback);
+        return;
+    }
+    written_ = Clock::now();
+    result_.prompt_seconds = seconds_between(started_, written_);
+    if (enough()) finish(StopReason::max_tokens);
+}
+
+void Generation::take(std::span<const float> logits, std::span<const int32_t> experts) {
+    if (reading()) note_prompt(given_);
+    if (finished_ || reading()) return;
+    if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
+        throw Error("model", "a logit is NaN or infinite: the weights or the cache are damaged");
+    const Sampled next = sampler_.sample(logits);
+    if (is_end(next.token)) return finish(StopReason::end_of_text);
+    write(next, experts);
+}
+
+void Generation::write(const Sampled& next, std::span<const int32_t> experts) {
+    token_.id = next.token;
+    token_.text = stops_.push(characters_.push(place_.model.tokenizer().token_bytes(next.token)));
+    token_.experts = experts;
+    token_.mean_experts = mean_over_moe_layers(place_.model.config(), experts);
+    token_.loss = -next.log_probability;
+    experts_ += token_.mean_experts;
+    result_.tokens.push_back(next.token);
+    if (!emit()) return finish(StopReason::callback);
+    if (stops_.met()) return finish(StopReason::stop_string);
+    if (enough()) return finish(StopReason::max_tokens);
+    if (place_.cache.length() >= place_.cache.capacity()) finish(StopReason::context_full);
+}
+
+bool Generation::emit() {
+    result_.text += token_.text;
+    return !options_.on_token || options_.on_token(token_);
+}
+
+void Generation::finish(StopReason reason) {
+    finished_ = true;
+    result_.stop = reason;
+    const auto now = Clock::now();
+    if (reading()) {
+        result_.prompt_seconds = seconds_between(started_, now);
+    } else {
+        result_.seconds = seconds_between(written_, now);
+    }
+    const size_t tokens = result_.tokens.size();
+    result_.mean_experts = tokens > 0 ? experts_ / static_cast<double>(tokens) : 0;
+    token_ = {};
+    token_.id = -1;
+    token_.text = stops_.push(characters_.flush());
+    token_.text += stops_.flush();
+    if (!token_.text.empty()) emit();
+}
+
+void Generation::cancel() {
+    if (!finished_) finish(StopReason::callback);
+}
+
+void Generation::fail(std::exception_ptr error) noexcept {
+    finished_ = true;
+    error_ = std::move(error);
+}
+
+GenerateResult Generation::result() {
+    MUSTER_ASSERT(finished_);
+    if (error_) std::rethrow_exception(error_);
+    return std::move(result_);
+}
+
+}  // namespace muster

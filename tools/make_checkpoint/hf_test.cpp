@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hugging Face directories and GGUF files of the same values are the same models.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "muster/checkpoint/gguf.h"
+#include "muster/core/test_directory.h"
+#include "muster/core/thread_team.h"
+#include "muster/model/forward.h"
+#include "muster/model/open_model.h"
+#include "tools/make_checkpoint/gguf_output.h"
+#include "tools/make_checkpoint/hf_output.h"
+
+namespace muster::checkpoints {
+namespace {
+
+constexpr int kTokens = 40;
+
+std::vector<float> logits(const Model& model) {
+    ThreadTeam team(2);
+    ForwardContext context(model, team, kTokens, Compute::f32);
+    KvCache cache(model.config(), kTokens, DType::f32);
+    RequestRouting routing(model.config());
+    std::vector<BatchRow> rows;
+    for (int t = 0; t < kTokens; ++t)
+        rows.push_back({(5 + 37 * t + 11 * t * t) % model.config().vocab, &cache, &routing, true});
+    context.forward(rows);
+    const auto all = context.logits(0, context.wanted());
+    return {all.data, all.data + all.rows * all.cols};
+}
+
+class HuggingFace : public ::testing::TestWithParam<std::string> {
+  protected:
+    HuggingFace() : spec_(preset(GetParam())) {
+        spec_.layers = std::min(spec_.layers, 3);
+        spec_.vocab = 512;
+    }
+    void write(const char* type, const HfOptions& options) {
+        const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
+        const Vocabulary vocabulary = Tokenizer::from_gguf(source).vocabulary();
+        write_gguf(spec_, vocabulary, {parse_file_type(type), false, 0}, gguf_);
+        write_hf(spec_, vocabulary, options, hf_);
+    }
+
+    CheckpointSpec spec_;
+    TemporaryDirectory directory_;
+    const std::filesystem::path gguf_ = directory_ / "model.gguf", hf_ = directory_ / "hf";
+};
+
+TEST_P(HuggingFace, LogitsAreThoseOfTheGgufFile) {
+    write("f32", {});
+    const Model a = Model::load(gguf_), b = Model::load(hf_);
+    EXPECT_EQ(logits(a), logits(b));
+    EXPECT_EQ(a.tokenizer().encode("The quick brown fox"),
+              b.tokenizer().encode("The quick brown fox"));
+}
+
+TEST_P(HuggingFace, ConversionGivesTheGgufFile) {
+    // Files that keep attn_kv_b whole are older ones, and conversion never makes them.
+    spec_.latent.split = true;
+    write("f32", {DType::f32, false, 1 << 20});
+    const WeightMap gguf = open_gguf(gguf_), hf = open_hf(hf_, HfUse::convert);
+    for (const auto& [key, value] : gguf.metadata()) {
+        if (key.starts_with("tokenizer.") || key == "general.name") continue;
+        ASSERT_TRUE(hf.has(key)) << key;
+        EXPECT_TRUE(hf.metadata().find(key)->second == value) << key;
+    }
+    for (const auto& [name, tensor] : gguf.tensors()) {
+        ASSERT_TRUE(hf.has_tensor(name)) << name;
+        const TensorView& other = hf.tensors().find(name)->second;
+        EXPECT_EQ(other.shape, tensor.shape) << name;
+        EXPECT_EQ(other.dtype, tensor.dtype) << name;
+        const int64_t rows = tensor.elements() / tensor.shape.back();
+        std::vector<std::byte> buffer;
+        const std::byte* made = hf.rows(name, 0, rows, buffer);
+        EXPECT_TRUE(std::equal(made, made + tensor.bytes(), tensor.data)) << name;
+    }
+    EXPECT_EQ(hf.tensors().size(), gguf.tensors().size());
+}
+
+std::vector<std::string> tiny_presets() {
+    std::vector<std::string> names;
+    for (const std::string& name : preset_names())
+        if (name.starts_with("tiny-")) names.push_back(name);
+    return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, HuggingFace, ::testing::ValuesIn(tiny_presets()),
+                         [](const auto& info) {
+                             std::string name = info.param;
+                             std::ranges::replace(name, '-', '_');
+                             return name;
+                         });
+
+}  // namespace
+}  // namespace muster::checkpoints
