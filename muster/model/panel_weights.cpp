@@ -49,8 +49,7 @@ std::vector<std::vector<WeightMatrix*>> matrices(ModelWeights& weights) {
         }
         LatentWeights& latent = layer.latent;
         for (WeightMatrix* w : {&latent.query_down, &latent.down}) add(of_layer, *w);
-        if (!latent.keys_by_row)
-            for (WeightMatrix& w : latent.keys) add(of_layer, w);
+        for (WeightMatrix& w : latent.keys) add(of_layer, w);
         for (WeightMatrix& w : latent.values) add(of_layer, w);
         add(of_layer, layer.experts);
         add(of_layer, layer.shared);
