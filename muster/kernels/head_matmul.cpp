@@ -7,7 +7,6 @@
 #include "muster/core/error.h"
 #include "muster/kernels/matmul_stream.h"
 #include "muster/kernels/panel_product.h"
-#include "muster/quant/convert.h"
 
 namespace muster {
 namespace {
@@ -79,32 +78,6 @@ void head_matmul(HeadView<const float> x, std::span<const WeightMatrix> w, HeadV
     for (int64_t h = 0; h < heads; ++h)
         matmul(head_of(x, heads, h, w[h].cols), w[h], head_of(y, heads, h, w[h].rows), executor,
                compute);
-}
-
-void head_matmul_by_row(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<float> y,
-                        Executor& executor, Compute compute) {
-    check(x, w, y);
-    const auto heads = static_cast<int64_t>(w.size());
-    const bool plain = w[0].dtype == DType::f32 || w[0].dtype == DType::bf16;
-    const bool exact = effective_compute(compute, w[0].dtype) == Compute::f32;
-    Buffer<float> decoded(plain ? 0 : static_cast<size_t>(w[0].rows * w[0].cols));
-    for (int64_t h = 0; h < heads; ++h) {
-        WeightMatrix values = w[h];
-        MUSTER_ASSERT(values.layout == WeightLayout::rows);
-        if (!plain) {
-            constexpr int64_t kRows = 16;
-            executor.run(static_cast<int>(chunks(values.rows, kRows)), [&](int task, int) {
-                const int64_t first = task * kRows;
-                decode_row(w[h].dtype, w[h].row(first), decoded.data() + first * w[h].cols,
-                           std::min(kRows, w[h].rows - first) * w[h].cols);
-            });
-            values.dtype = DType::f32;
-            values.data = reinterpret_cast<const std::byte*>(decoded.data());
-        }
-        matmul_input_gradient(head_of(x, heads, h, values.rows), values,
-                              head_of(y, heads, h, values.cols), executor,
-                              exact ? Compute::f32 : Compute::bf16);
-    }
 }
 
 }  // namespace muster

@@ -24,9 +24,4 @@ struct HeadView {
 void head_matmul(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<float> y,
                  Executor& executor, Compute compute = Compute::f32);
 
-/// The same with y of head h = x of head h * w[h]: rows of w[h] are rows of x's head. Matrices are
-/// widened to f32 (under bf16 and int8, unless they are f32: rounded to bf16) as they are used.
-void head_matmul_by_row(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<float> y,
-                        Executor& executor, Compute compute = Compute::f32);
-
 }  // namespace muster

@@ -53,8 +53,7 @@ void ForwardContext::Impl::latent_attention_part(int l) {
                             q.row(t) + i * key_dim + a.kv_rank);
         }
     });
-    (lw.keys_by_row ? head_matmul_by_row : head_matmul)(
-        {raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
+    head_matmul({raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
     const float usual = 1.0f / std::sqrt(static_cast<float>(dim));
     attend(l, {.heads = config.heads,
                .kv_heads = 1,

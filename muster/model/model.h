@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "muster/checkpoint/weight_map.h"
+#include "muster/core/buffer.h"
 #include "muster/core/progress.h"
 #include "muster/core/tensor_view.h"
 #include "muster/experts/expert_bank.h"
@@ -29,14 +30,13 @@ struct LatentWeights {
     std::span<const float> query_down_norm;  ///< [query_rank] or none
     WeightMatrix down;                       ///< [kv_rank + turned, d]
     std::span<const float> norm;             ///< [kv_rank]
-    /// [heads] matrices, nope = head_dim - turned: [kv_rank, nope], or [nope, kv_rank] where
-    /// `keys_by_row`, as files with attn_kv_b hold them.
-    std::vector<WeightMatrix> keys;
-    bool keys_by_row = false;
-    std::vector<WeightMatrix> values;  ///< [heads] of [value_dim, kv_rank]
+    std::vector<WeightMatrix> keys;          ///< [heads] of [kv_rank, head_dim - turned]
+    std::vector<WeightMatrix> values;        ///< [heads] of [value_dim, kv_rank]
+    /// Where the file has the keys' matrices the other way round (attn_kv_b): what `keys` views.
+    Buffer<float> transposed_keys;
 };
 
-/// Weights of one layer. Matrices and norms point into the mapped file.
+/// Weights of one layer. Matrices and norms point into the mapped file, but for transposed_keys.
 struct LayerWeights {
     std::span<const float> attention_norm;     ///< [d]
     std::span<const float> query_norm;         ///< [heads * head_dim], [head_dim] or none

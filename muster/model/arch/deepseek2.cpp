@@ -9,6 +9,7 @@
 
 #include "muster/core/error.h"
 #include "muster/model/arch/architecture.h"
+#include "muster/quant/convert.h"
 
 namespace muster {
 namespace {
@@ -84,21 +85,31 @@ ModelConfig read_config(const WeightMap& f) {
     return c;
 }
 
-/// attn_kv_b: of each head first nope rows that make its keys, then value_dim rows.
+/// attn_kv_b: of each head first nope rows that make its keys, then value_dim rows. The product
+/// that takes queries into the latent's space needs the columns of the former; they are transposed
+/// once, and kept in f32, so that nothing is rounded a second time.
 void bind_whole(const WeightMap& f, const ModelConfig& c, const std::string& name,
                 LatentWeights& w) {
     const int64_t nope = c.head_dim - c.rope_dims, values = c.latent.value_dim;
     const WeightMatrix all = binding::matrix(f, name, c.heads * (nope + values), c.latent.kv_rank);
-    WeightMatrix part = all;
+    const int64_t rank = c.latent.kv_rank;
+    w.transposed_keys.reserve(static_cast<size_t>(c.heads * rank * nope));
+    std::vector<float> row(static_cast<size_t>(rank));
     for (int64_t h = 0; h < c.heads; ++h) {
-        part.data = all.row(h * (nope + values));
-        part.rows = nope;
-        w.keys.push_back(part);
-        part.data = part.row(nope);
+        float* keys = w.transposed_keys.data() + h * rank * nope;
+        for (int64_t i = 0; i < nope; ++i) {
+            decode_row(all.dtype, all.row(h * (nope + values) + i), row.data(), rank);
+            for (int64_t r = 0; r < rank; ++r) keys[r * nope + i] = row[r];
+        }
+        w.keys.push_back({.dtype = DType::f32,
+                          .data = reinterpret_cast<const std::byte*>(keys),
+                          .rows = rank,
+                          .cols = nope});
+        WeightMatrix part = all;
+        part.data = all.row(h * (nope + values) + nope);
         part.rows = values;
         w.values.push_back(part);
     }
-    w.keys_by_row = true;
 }
 
 void bind_attention(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
