@@ -14,6 +14,8 @@ for preset in asan ubsan tsan; do
     cmake --build --preset "$preset"
     ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)"
 done
+step "every family and format beside llama.cpp"
+tests/oracle/run.sh build/test --all
 step "kill series"
 tests/kill_series.sh "${KILLS:-20}"
 step "fuzzers"

@@ -10,7 +10,7 @@
 namespace muster {
 namespace {
 
-constexpr std::array<std::string_view, 3> kNames{"relu", "gelu", "silu"};
+constexpr std::array<std::string_view, kActivations> kNames{"relu", "gelu", "silu", "swiglu-oai"};
 
 std::string shape(int64_t rows, int64_t cols) {
     return "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
@@ -61,8 +61,8 @@ Activation parse_activation(std::string_view name) {
     for (size_t i = 0; i < kNames.size(); ++i) {
         if (kNames[i] == name) return static_cast<Activation>(i);
     }
-    throw Error("activation",
-                "unknown name '" + std::string(name) + "', expected relu, gelu or silu");
+    throw Error("activation", "unknown name '" + std::string(name) +
+                                  "', expected relu, gelu, silu or swiglu-oai");
 }
 
 int64_t ExpertBank::max_width() const noexcept {
@@ -73,6 +73,8 @@ int64_t ExpertBank::max_width() const noexcept {
 
 void ExpertBank::check() const {
     if (d_model < 1) throw Error("expert bank", "d_model is not positive");
+    if (activation == Activation::swiglu_oai && !gated)
+        throw Error("expert bank", "plain experts have swiglu-oai, expected gated ones");
     for (int i = 0; i < size(); ++i) {
         const Expert& e = experts[static_cast<size_t>(i)];
         const int64_t ff = e.up.rows;

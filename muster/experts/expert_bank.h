@@ -12,7 +12,13 @@ namespace muster {
 
 /// The nonlinearity of an expert. Gated experts compute down(act(gate x) * up x); plain ones
 /// down(act(up x)). silu gated is SwiGLU, gelu gated GEGLU. gelu is the exact one (erf).
-enum class Activation : uint8_t { relu, gelu, silu };
+/// swiglu_oai is for gated experts alone, down(g s(1.702 g) (u + 1)) with g = min(gate x, 7),
+/// u = up x clamped to [-7, 7] and s the logistic function (gpt-oss, arXiv 2508.10925); it has no
+/// gradients here.
+enum class Activation : uint8_t { relu, gelu, silu, swiglu_oai };
+constexpr int kActivations = 4;
+
+constexpr bool differentiable(Activation a) noexcept { return a != Activation::swiglu_oai; }
 
 std::string_view activation_name(Activation a) noexcept;
 Activation parse_activation(std::string_view name);  ///< throws Error

@@ -39,6 +39,16 @@ void forward(const HiddenRow& row) noexcept {
     }
 }
 
+void forward_oai(const HiddenRow& row) noexcept {
+    for (int64_t i = 0; i < row.n; ++i) {
+        // Comparisons that a NaN passes through.
+        const double g = row.gate[i] > kOaiLimit ? kOaiLimit : row.gate[i];
+        const double least = row.up[i] < -kOaiLimit ? -kOaiLimit : row.up[i];
+        const double u = least > kOaiLimit ? kOaiLimit : least;
+        row.hidden[i] = static_cast<float>(g / (1 + std::exp(-kOaiAlpha * g)) * (u + 1));
+    }
+}
+
 template <Activation kActivation>
 float backward(const HiddenGradientRow& row) noexcept {
     double sum = 0;
@@ -67,8 +77,8 @@ void weighted_sum(const WeightedSum& s) noexcept {
 }
 
 constexpr ExpertKernels kReference{
-    {forward<Activation::relu>, forward<Activation::gelu>, forward<Activation::silu>},
-    {backward<Activation::relu>, backward<Activation::gelu>, backward<Activation::silu>},
+    {forward<Activation::relu>, forward<Activation::gelu>, forward<Activation::silu>, forward_oai},
+    {backward<Activation::relu>, backward<Activation::gelu>, backward<Activation::silu>, nullptr},
     weighted_sum};
 
 }  // namespace

@@ -8,11 +8,15 @@
 
 namespace muster {
 
+/// Constants of Activation::swiglu_oai.
+constexpr float kOaiAlpha = 1.702f;
+constexpr float kOaiLimit = 7;
+
 /// Part of one row of an expert's hidden layer: n neighbouring values.
 struct HiddenRow {
     const float* gate = nullptr;  ///< pre-activations; null: plain expert, act(up)
     const float* up = nullptr;
-    float* hidden = nullptr;  ///< out: act(gate) * up, or act(up)
+    float* hidden = nullptr;  ///< out: act(gate) * up, or act(up); swiglu_oai: see Activation
     int64_t n = 0;
 };
 
@@ -38,13 +42,14 @@ struct WeightedSum {
     bool accumulate = false;
 };
 
-/// One instruction set's kernels; activations are indexed by Activation. Accuracy of the fast ones:
+/// One instruction set's kernels; activations are indexed by Activation, gradients null where there
+/// are none. Accuracy of the fast ones:
 /// relative error of a few f32 roundings for act (see expert_kernels_impl.h), and for its
 /// derivative an error of a few roundings of 1.
 struct ExpertKernels {
-    void (*forward[3])(const HiddenRow& row) noexcept;
+    void (*forward[kActivations])(const HiddenRow& row) noexcept;
     /// Returns the sum of hidden * dhidden, hidden unweighted.
-    float (*backward[3])(const HiddenGradientRow& row) noexcept;
+    float (*backward[kActivations])(const HiddenGradientRow& row) noexcept;
     void (*weighted_sum)(const WeightedSum& sum) noexcept;
 };
 

@@ -92,6 +92,19 @@ void forward(const HiddenRow& row) noexcept {
     row.gate != nullptr ? forward_row<Act, true>(row) : forward_row<Act, false>(row);
 }
 
+void forward_oai(const HiddenRow& row) noexcept {
+    const F one = Vec::set1(1.0f), limit = Vec::set1(kOaiLimit);
+    for (int64_t i = 0; i < row.n; i += Vec::kLanes) {
+        const int64_t n = row.n - i;
+        // min and max give their second operand where one is NaN.
+        const F g = Vec::min(limit, Vec::load_part(row.gate + i, n));
+        const F u = Vec::max(Vec::set1(-kOaiLimit), Vec::min(limit, Vec::load_part(row.up + i, n)));
+        const F e = exp_clamped(Vec::mul(Vec::set1(-kOaiAlpha), g));
+        const F a = Vec::mul(g, Vec::div(one, Vec::add(one, e)));
+        Vec::store_part(row.hidden + i, Vec::mul(a, Vec::add(u, one)), n);
+    }
+}
+
 template <typename Act, bool kGated>
 float backward_row(const HiddenGradientRow& row) noexcept {
     const F weight = Vec::set1(row.weight);
@@ -134,8 +147,8 @@ void weighted_sum(const WeightedSum& s) noexcept {
     }
 }
 
-constexpr ExpertKernels kKernels{{forward<Relu>, forward<Gelu>, forward<Silu>},
-                                 {backward<Relu>, backward<Gelu>, backward<Silu>},
+constexpr ExpertKernels kKernels{{forward<Relu>, forward<Gelu>, forward<Silu>, forward_oai},
+                                 {backward<Relu>, backward<Gelu>, backward<Silu>, nullptr},
                                  weighted_sum};
 
 }  // namespace

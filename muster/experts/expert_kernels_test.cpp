@@ -59,6 +59,35 @@ TEST(ExpertKernels, ValuesMatchDoubles) {
     }
 }
 
+// Through both clamps; the factor up + 1 costs a rounding of up to 8.
+TEST(ExpertKernels, SwigluOaiMatchesDoubles) {
+    std::vector<float> gate, up, h;
+    for (const float g : inputs()) {
+        for (const float u : {-9.0f, -7.0f, -1.0f, -0.3f, 0.0f, 2.5f, 7.0f, 30.0f}) {
+            gate.push_back(g);
+            up.push_back(u);
+        }
+    }
+    h.resize(gate.size());
+    for (Isa isa : available_isas()) {
+        const auto forward =
+            expert_kernels(isa).forward[static_cast<size_t>(Activation::swiglu_oai)];
+        forward({gate.data(), up.data(), h.data(), static_cast<int64_t>(gate.size())});
+        for (size_t i = 0; i < gate.size(); ++i) {
+            const double exact = combine(Activation::swiglu_oai, {gate[i]}, {up[i]}, {}).value;
+            const double argument = 1.702 * std::min(gate[i], 7.0f);
+            const double near = tolerance(Activation::silu, argument, exact);
+            EXPECT_NEAR(h[i], exact, near + 4 * kUnit * std::fabs(exact))
+                << isa_name(isa) << " of " << gate[i] << " and " << up[i];
+        }
+        const float nan = std::numeric_limits<float>::quiet_NaN();
+        const float values[3] = {1.0f, nan, 1.0f}, others[3] = {nan, 1.0f, 1.0f};
+        float out[3];
+        forward({values, others, out, 3});
+        EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]) && !std::isnan(out[2]));
+    }
+}
+
 // Slopes add numbers of size up to 1.2, each off by some roundings of its own (and of the exponent,
 // as above, but a e^-a stays below 0.4, x a e^-a below 0.8).
 TEST(ExpertKernels, GradientsMatchDoubles) {

@@ -430,6 +430,7 @@ void moe_backward(const ExpertBank& bank, const RouteTable& routes, const MoeSav
                   std::span<float> dweights, std::span<const ExpertGradients> experts,
                   MoeWorkspace& workspace, Executor& executor, Compute compute, bool accumulate) {
     MUSTER_ASSERT(routes.num_experts == bank.size() && routes.tokens() == x.rows);
+    MUSTER_ASSERT(differentiable(bank.activation));
     MUSTER_ASSERT(x.rows == dy.rows && x.cols == bank.d_model && dy.cols == bank.d_model);
     MUSTER_ASSERT(dx.data == nullptr || (dx.rows == x.rows && dx.cols == x.cols));
     MUSTER_ASSERT(static_cast<int>(dweights.size()) == routes.activations());

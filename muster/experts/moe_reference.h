@@ -4,6 +4,7 @@
 // section 3.3).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -75,6 +76,17 @@ inline Bounded slope(Activation a, Bounded x) {
     const double curvature =
         a == Activation::relu ? (std::fabs(x.value) <= x.error ? 1e9 : 0) : 0.8;
     return {slope(a, x.value), curvature * x.error + 16 * 0x1p-24};
+}
+
+/// The hidden value of a gated expert from its pre-activations. swiglu_oai's function of the gate
+/// is silu's, 1.702 times as fast: its slope is the same.
+inline Bounded combine(Activation a, Bounded gate, Bounded up, const Arithmetic& arithmetic) {
+    if (a != Activation::swiglu_oai) return arithmetic.product(activate(a, gate), up);
+    const double g = std::min(gate.value, 7.0), alpha = static_cast<double>(1.702f);
+    const double y = g / (1 + std::exp(-alpha * g));
+    const Bounded factor{std::clamp(up.value, -7.0, 7.0) + 1, up.error + 8 * arithmetic.unit()};
+    return arithmetic.product({y, 1.13 * gate.error + 32 * arithmetic.unit() * std::fabs(y)},
+                              factor);
 }
 
 /// A bank that owns its weights, its decoded values and a routing; every value is exact in bf16.
@@ -183,8 +195,8 @@ struct Reference {
     std::vector<ExpertReference> experts;
 };
 
-/// Forward and all gradients. `exact_weights`: the stored weights are exact in the arithmetic (f16
-/// and q8_0 weights are not in bf16).
+/// Forward and, where the activation has them, all gradients. `exact_weights`: the stored weights
+/// are exact in the arithmetic (f16 and q8_0 weights are not in bf16).
 Reference reference_moe(const Problem& p, Arithmetic arithmetic, bool exact_weights);
 
 }  // namespace muster::testing

@@ -63,7 +63,7 @@ struct Row {
             }
             b.push_back({bias_at(expert.gate_bias, f), {1, 0}});
             g.push_back(arithmetic.sum_of_products(b, 1));
-            h.push_back(arithmetic.product(activate(p.bank.activation, g[f]), u[f]));
+            h.push_back(combine(p.bank.activation, g[f], u[f], arithmetic));
         }
         for (size_t i = 0; i < down.size(); ++i) {
             Terms terms;
@@ -159,6 +159,7 @@ Reference reference_moe(const Problem& p, Arithmetic arithmetic, bool exact_weig
                 Row row{p,  arithmetic, expert, gate, up, down, out, t, e, {p.routes.weights[i], 0},
                         {}, {},         {},     {},   {}, {}};
                 row.forward();
+                if (!differentiable(p.bank.activation)) continue;
                 row.hidden_gradient(i);
                 row.weight_gradients();
             }

@@ -22,12 +22,11 @@ void BatchRows::assign(std::span<const BatchRow> rows, const ModelConfig& config
     for (auto* list : {&tokens, &positions32, &sequences}) list->clear();
     positions.clear(), wanted.clear(), runs.clear(), routing.clear(), routings.clear();
     caches.clear(), next_.clear();
+    const KvLayerShape shape = kv_shape(config);
     for (size_t t = 0; t < rows.size(); ++t) {
         const BatchRow& row = rows[t];
         MUSTER_ASSERT(row.cache != nullptr);
-        MUSTER_ASSERT(row.cache->layers() == config.num_layers() &&
-                      row.cache->shape(0).heads == config.kv_heads &&
-                      row.cache->shape(0).key_dim == config.head_dim);
+        MUSTER_ASSERT(row.cache->layers() == config.num_layers() && row.cache->shape(0) == shape);
         if (row.token < 0 || row.token >= config.vocab)
             throw Error("model", "token id " + std::to_string(row.token) + ", expected 0 to " +
                                      std::to_string(config.vocab - 1));

@@ -48,6 +48,25 @@ void check_layer(const ModelConfig& config, int l) {
     resolve(config.policy, ff.router, l, config.num_layers());
 }
 
+void check_latent(const ModelConfig& c) {
+    const LatentAttention& a = c.latent;
+    if (!a.used()) {
+        expect(a == LatentAttention{}, "parts of latent attention without a latent");
+        return;
+    }
+    expect_range(a.kv_rank, 1, kMaxDimension, "rank of keys and values");
+    expect_range(a.query_rank, 0, kMaxDimension, "rank of queries");
+    expect_range(a.value_dim, 1, kMaxDimension, "value dimension");
+    expect_range(c.rope_dims, 2, c.head_dim - 1, "turned dimensions of latent attention");
+    expect(c.kv_heads == 1,
+           "kv_heads is " + std::to_string(c.kv_heads) + ", expected 1 under latent attention");
+    expect(c.residual_scale == 1, "latent attention with a residual scale, expected none");
+    expect(c.qk_norm == QkNorm::none && !c.qkv_bias && !c.output_bias,
+           "latent attention with q/k norms or biases, expected none");
+    for (const int dim : {a.kv_rank + c.rope_dims, a.value_dim})
+        expect(int64_t{c.heads} * dim <= kMaxDimension, "heads * latent dimensions is too large");
+}
+
 void check_attention(const ModelConfig& c) {
     expect_range(c.rope_dims, 0, c.head_dim, "the number of turned dimensions");
     expect(c.rope_dims % 2 == 0, "the number of turned dimensions is odd, expected even");
@@ -118,10 +137,14 @@ void ModelConfig::check() const {
     expect_range(head_dim, 2, kMaxDimension, "head_dim");
     expect(head_dim % 2 == 0, "head_dim is " + std::to_string(head_dim) + ", expected even");
     expect(int64_t{heads} * head_dim <= kMaxDimension, "heads * head_dim is too large");
+    check_latent(*this);
     expect_range(context, 1, kMaxContext, "context length");
     expect(std::isfinite(norm_eps) && norm_eps >= 0, "norm_eps is not a number >= 0");
     expect(std::isfinite(rope_theta) && rope_theta > 0, "rope_theta is not a number > 0");
     check_attention(*this);
+    expect(
+        gated || differentiable(activation),
+        "plain experts have " + std::string(activation_name(activation)) + ", expected gated ones");
     expect_range(num_layers(), 1, kMaxLayers, "number of layers");
     for (int l = 0; l < num_layers(); ++l) check_layer(*this, l);
     expect(mean_experts.empty() || mean_experts.size() == layers.size(),
@@ -130,6 +153,8 @@ void ModelConfig::check() const {
 }
 
 std::string beyond_muster(const ModelConfig& c) {
+    if (c.latent.used()) return "latent attention";
+    if (!differentiable(c.activation)) return "experts with SwiGLU-OAI";
     if (c.qkv_bias || c.output_bias) return "biases in the attention";
     if (c.sinks) return "attention sinks";
     if (!c.windows.empty()) return "sliding windows";
@@ -167,7 +192,18 @@ double ParameterCounts::activated(const std::vector<double>& experts_per_layer) 
 
 namespace {
 
+int64_t latent_parameters(const ModelConfig& c) {
+    const LatentAttention& a = c.latent;
+    const int64_t d = c.d_model, heads = c.heads, nope = c.head_dim - c.rope_dims;
+    const int64_t q = a.query_rank;
+    int64_t n = q > 0 ? d * q + q + q * heads * c.head_dim : d * heads * c.head_dim;
+    n += d * (a.kv_rank + c.rope_dims) + a.kv_rank;
+    n += heads * a.kv_rank * (nope + a.value_dim);
+    return n + heads * a.value_dim * d + 2 * d;
+}
+
 int64_t attention_parameters(const ModelConfig& c) {
+    if (c.latent.used()) return latent_parameters(c);
     const int64_t d = c.d_model;
     const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
     int64_t n = 2 * d * q + 2 * d * kv + 2 * d;  // with the norms before both halves

@@ -20,6 +20,20 @@ enum class RopeLayout : uint8_t { neox, norm };
 /// (OLMoE).
 enum class QkNorm : uint8_t { none, per_head, full };
 
+/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values of all
+/// heads are made from one normed latent of kv_rank values and ModelConfig::turned() values that
+/// carry the position; those are all that is cached. A head's query and key have head_dim values,
+/// the turned ones last.
+struct LatentAttention {
+    int kv_rank = 0;  ///< 0: ordinary attention
+    int query_rank =
+        0;              ///< queries come from a normed latent of so many values; 0: from the stream
+    int value_dim = 0;  ///< of a head's value
+
+    bool used() const noexcept { return kv_rank > 0; }
+    bool operator==(const LatentAttention&) const = default;
+};
+
 /// The feed-forward part of one layer. A dense layer is the case of one expert and no router
 /// weights.
 struct FeedForwardConfig {
@@ -42,8 +56,9 @@ struct ModelConfig {
     int vocab = 0;
     int d_model = 0;
     int heads = 0;
-    int kv_heads = 0;
+    int kv_heads = 0;  ///< 1 under latent attention
     int head_dim = 0;
+    LatentAttention latent;
     int context = 0;  ///< longest sequence the model was trained for
     float norm_eps = 1e-5f;
     float rope_theta = 10000.0f;

@@ -36,7 +36,11 @@ json beyond_json(const ModelConfig& c) {
         layers.push_back({{"shared_gate", ff.shared_gate},
                           {"router_bias", ff.router_bias},
                           {"expert_bias", ff.expert_bias}});
-    return {{"rope_dims", c.turned()},
+    return {{"latent_attention",
+             {{"kv_rank", c.latent.kv_rank},
+              {"query_rank", c.latent.query_rank},
+              {"value_dim", c.latent.value_dim}}},
+            {"rope_dims", c.turned()},
             {"rope_scaling",
              {{"factor", r.factor},
               {"extrapolation", r.extrapolation},
@@ -217,6 +221,9 @@ ModelConfig model_config_from_json(std::string_view text, std::string_view where
         c.layers.push_back(read_layer(layer, std::string(where) + " layer " + std::to_string(l++)));
     }
     c.check();
+    if (const std::string what = beyond_muster(c); !what.empty())
+        throw Error(where,
+                    "the model has " + what + ", expected one that a training checkpoint can hold");
     return c;
 }
 

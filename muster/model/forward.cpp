@@ -14,8 +14,8 @@ ForwardContext::Impl::Impl(const Model& m, Executor& e, int rows, Compute c)
       executor(e),
       max_rows(rows),
       compute(c),
-      query_width(config.heads * config.head_dim),
-      kv_width(config.kv_heads * config.head_dim) {
+      query_width(config.heads * kv_shape(config).key_dim),
+      kv_width(config.kv_heads * kv_shape(config).key_dim) {
     MUSTER_ASSERT(rows >= 1);
     size_t most_experts = 1;
     for (const FeedForwardConfig& ff : config.layers)
@@ -25,8 +25,14 @@ ForwardContext::Impl::Impl(const Model& m, Executor& e, int rows, Compute c)
     normed.reserve(n * d);
     query.reserve(n * query_width);
     key.reserve(n * kv_width);
-    value.reserve(n * kv_width);
-    attended.reserve(n * query_width);
+    if (config.latent.used()) {
+        latent.query_down.reserve(n * config.latent.query_rank);
+        latent.query.reserve(n * config.heads * config.head_dim);
+        latent.values.reserve(n * config.heads * config.latent.value_dim);
+    } else {
+        value.reserve(n * kv_width);
+    }
+    attended.reserve(n * config.heads * kv_shape(config).value_dim);
     router_logits.reserve(n * most_experts);
     hidden.reserve(n * d);
     experts.reserve(n * config.num_layers());
@@ -63,7 +69,7 @@ void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& 
     s.experts.assign(rows.size() * s.config.layers.size(), 0);
     s.embed();
     for (int l = 0; l < s.config.num_layers(); ++l) {
-        s.attention_part(l);
+        s.config.latent.used() ? s.latent_attention_part(l) : s.attention_part(l);
         s.feed_forward_part(l, options);
     }
     s.finish();

@@ -13,6 +13,14 @@
 
 namespace muster {
 
+/// Of latent attention, empty without: beside `key` [T, kv_rank + turned], `query` [T, heads *
+/// (kv_rank + turned)], the same in the latent's space, and `attended` [T, heads * kv_rank].
+struct LatentBuffers {
+    Buffer<float> query_down;  ///< [T, query_rank]
+    Buffer<float> query;       ///< [T, heads * head_dim]
+    Buffer<float> values;      ///< [T, heads * value_dim]
+};
+
 struct ForwardContext::Impl {
     Impl(const Model& model, Executor& executor, int max_rows, Compute compute);
 
@@ -25,6 +33,10 @@ struct ForwardContext::Impl {
 
     void embed();
     void attention_part(int l);
+    /// The same for multi-head latent attention: forward_latent.cpp.
+    void latent_attention_part(int l);
+    void observe_latent(const LatentWeights& lw, MatrixView<const float> raw,
+                        MatrixView<const float> k);
     /// `attended` from `query` and the caches, which hold the batch's keys and values.
     void attend(int l, const AttentionShape& shape);
     void feed_forward_part(int l, const PassOptions& options);
@@ -67,7 +79,7 @@ struct ForwardContext::Impl {
     Executor& executor;
     const int max_rows;
     const Compute compute;
-    const int query_width;
+    const int query_width;  ///< of `query`
     const int kv_width;
 
     BatchRows batch;
@@ -76,7 +88,8 @@ struct ForwardContext::Impl {
     Buffer<float> normed;  ///< [T, d]
     Buffer<float> query;   ///< [T, heads * head_dim]
     Buffer<float> key, value;
-    Buffer<float> attended;       ///< [T, heads * head_dim]
+    Buffer<float> attended;  ///< [T, heads * head_dim]
+    LatentBuffers latent;
     Buffer<float> router_logits;  ///< [T, E]
     Buffer<float> output;  ///< [T, d] of the feed-forward part, where it is not added at once
     Buffer<float> hidden;  ///< [wanted, d]

@@ -8,9 +8,7 @@ namespace muster {
 namespace {
 
 std::vector<KvLayerShape> shapes_of(const ModelConfig& config) {
-    return std::vector<KvLayerShape>(
-        config.num_layers(),
-        {.heads = config.kv_heads, .key_dim = config.head_dim, .value_dim = config.head_dim});
+    return std::vector<KvLayerShape>(config.num_layers(), kv_shape(config));
 }
 
 DType stored_type(const KvLayerShape& shape, DType dtype) noexcept {
@@ -27,6 +25,15 @@ int64_t value_bytes(const KvLayerShape& shape, DType dtype) noexcept {
 }
 
 }  // namespace
+
+KvLayerShape kv_shape(const ModelConfig& c) noexcept {
+    if (c.latent.used())
+        return {.heads = 1,
+                .key_dim = c.latent.kv_rank + c.rope_dims,
+                .value_dim = c.latent.kv_rank,
+                .values_in_keys = true};
+    return {.heads = c.kv_heads, .key_dim = c.head_dim, .value_dim = c.head_dim};
+}
 
 KvCache::KvCache(std::span<const KvLayerShape> shapes, DType dtype, int capacity)
     : dtype_(dtype), capacity_(capacity) {

@@ -32,6 +32,9 @@ struct KvLayerShape {
     bool operator==(const KvLayerShape&) const = default;
 };
 
+/// Of every layer of a model.
+KvLayerShape kv_shape(const ModelConfig& config) noexcept;
+
 /// Keys and values of one sequence, per layer [heads][position][dim] in f32, f16 or q8_0, keys
 /// after RoPE; head by head, so that attention reads memory in order. A layer whose dimensions are
 /// no multiples of 32 is kept in f16 where q8_0 is asked for. Memory is reserved for `capacity`

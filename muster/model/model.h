@@ -20,6 +20,22 @@
 
 namespace muster {
 
+/// Weights of multi-head latent attention (LatentAttention), in the absorbed form: a head's query
+/// without position is taken into the latent's space, where all heads share one key, and its result
+/// out of it. Queries themselves come from LayerWeights::query, [heads * head_dim, d or
+/// query_rank].
+struct LatentWeights {
+    WeightMatrix query_down;                 ///< [query_rank, d], or none
+    std::span<const float> query_down_norm;  ///< [query_rank] or none
+    WeightMatrix down;                       ///< [kv_rank + turned, d]
+    std::span<const float> norm;             ///< [kv_rank]
+    /// [heads] matrices, nope = head_dim - turned: [kv_rank, nope], or [nope, kv_rank] where
+    /// `keys_by_row`, as files with attn_kv_b hold them.
+    std::vector<WeightMatrix> keys;
+    bool keys_by_row = false;
+    std::vector<WeightMatrix> values;  ///< [heads] of [value_dim, kv_rank]
+};
+
 /// Weights of one layer. Matrices and norms point into the mapped file.
 struct LayerWeights {
     std::span<const float> attention_norm;     ///< [d]
@@ -27,7 +43,8 @@ struct LayerWeights {
     std::span<const float> key_norm;           ///< [kv_heads * head_dim], [head_dim] or none
     std::span<const float> feed_forward_norm;  ///< [d]
     WeightMatrix query, key, value;            ///< [heads or kv_heads * head_dim, d]
-    WeightMatrix output;                       ///< [d, heads * head_dim]
+    LatentWeights latent;                      ///< instead of key and value, or empty
+    WeightMatrix output;                       ///< [d, heads * values of a head]
     std::span<const float> query_bias, key_bias, value_bias;  ///< of their rows, or none
     std::span<const float> output_bias;                       ///< [d] or none
     std::span<const float> sinks;                             ///< [heads] or none

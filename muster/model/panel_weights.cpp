@@ -48,6 +48,11 @@ std::vector<WeightMatrix*> matrices(ModelWeights& weights) {
     for (LayerWeights& layer : weights.layers) {
         for (WeightMatrix* w : {&layer.query, &layer.key, &layer.value, &layer.output})
             add(out, *w);
+        LatentWeights& latent = layer.latent;
+        for (WeightMatrix* w : {&latent.query_down, &latent.down}) add(out, *w);
+        if (!latent.keys_by_row)
+            for (WeightMatrix& w : latent.keys) add(out, w);
+        for (WeightMatrix& w : latent.values) add(out, w);
         add(out, layer.experts);
         add(out, layer.shared);
     }

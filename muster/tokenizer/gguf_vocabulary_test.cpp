@@ -87,7 +87,7 @@ TEST_F(GgufVocabulary, EachBadKeyIsNamed) {
         {"tokens", "", nothing},
         {"scores", "", nothing},
         {"token_type", "", nothing},
-        {"model", "gpt2", [](auto& w, auto& k) { w.set_string(k, "gpt2"); }},
+        {"model", "bert", [](auto& w, auto& k) { w.set_string(k, "bert"); }},
         {"model", "", [](auto& w, auto& k) { w.set_u32(k, 1); }},
         {"tokens", "", [](auto& w, auto& k) { w.set_strings(k, {}); }},
         {"tokens", "repeated",

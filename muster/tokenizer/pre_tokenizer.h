@@ -43,6 +43,9 @@ struct NamedSplit {
 /// nullptr: unknown name.
 const NamedSplit* named_split(std::string_view name);
 
+/// All names, separated by commas.
+std::string split_names();
+
 /// The rules of a name.
 std::vector<SplitRule> rules_of(const NamedSplit& named);
 

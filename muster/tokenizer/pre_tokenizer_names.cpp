@@ -95,6 +95,19 @@ const std::vector<NamedSplit>& table() {
     return names;
 }
 
+/// Some files have ends of lines themselves where others have their escapes.
+std::string with_escapes(std::string_view pattern) {
+    std::string out;
+    for (const char c : pattern) {
+        if (c == '\r' || c == '\n') {
+            out += c == '\r' ? "\\r" : "\\n";
+        } else {
+            out += c;
+        }
+    }
+    return out;
+}
+
 }  // namespace
 
 std::string_view gpt2_pattern() noexcept { return kGpt2; }
@@ -104,6 +117,15 @@ const NamedSplit* named_split(std::string_view name) {
         if (named.name == name) return &named;
     }
     return nullptr;
+}
+
+std::string split_names() {
+    std::string names;
+    for (const NamedSplit& named : table()) {
+        if (!names.empty()) names += ", ";
+        names += named.name;
+    }
+    return names;
 }
 
 std::vector<SplitRule> rules_of(const NamedSplit& named) {
@@ -118,7 +140,7 @@ std::string_view name_of_rules(const std::vector<SplitRule>& rules, bool ignore_
     for (const NamedSplit& named : table()) {
         bool equal = named.patterns.size() == rules.size();
         for (size_t i = 0; equal && i < rules.size(); ++i) {
-            equal = rules[i].pattern == named.patterns[i];
+            equal = with_escapes(rules[i].pattern) == named.patterns[i];
         }
         const int agreement = (named.ignore_merges == ignore_merges) + 2 * (named.nfc == nfc);
         if (equal && agreement > best_agreement) best = &named, best_agreement = agreement;

@@ -237,6 +237,7 @@ Tokenizer Tokenizer::from_sentencepiece(std::string_view model_bytes) {
 
 std::string to_sentencepiece(const Vocabulary& vocabulary) {
     check_vocabulary(vocabulary, "to_sentencepiece");
+    need_scores(vocabulary, "to_sentencepiece");
     if (vocabulary.unk < 0 ||
         vocabulary.types[static_cast<size_t>(vocabulary.unk)] != TokenType::unknown) {
         throw Error("to_sentencepiece", "there is no unknown token, which SentencePiece needs");

@@ -116,6 +116,7 @@ Json post_processor(const Vocabulary& v) {
 
 std::string to_tokenizer_json(const Vocabulary& vocabulary) {
     check_vocabulary(vocabulary, "to_tokenizer_json");
+    need_scores(vocabulary, "to_tokenizer_json");
     const Json json = {{"version", "1.0"},
                        {"truncation", nullptr},
                        {"padding", nullptr},

@@ -20,10 +20,12 @@ std::string piece_name(size_t id) { return "piece " + std::to_string(id); }
 void check_sizes(const Vocabulary& v, std::string_view where) {
     if (v.pieces.empty()) throw Error(where, "the vocabulary is empty");
     if (v.pieces.size() > INT_MAX / 2) throw Error(where, "the vocabulary is too large");
-    if (v.scores.size() != v.pieces.size() || v.types.size() != v.pieces.size()) {
+    const bool scored = v.kind == Vocabulary::Kind::scores;
+    if (v.scores.size() != (scored ? v.pieces.size() : 0) || v.types.size() != v.pieces.size()) {
         throw Error(where, std::to_string(v.pieces.size()) + " pieces have " +
                                std::to_string(v.scores.size()) + " scores and " +
-                               std::to_string(v.types.size()) + " types, expected as many");
+                               std::to_string(v.types.size()) + " types, expected as many" +
+                               (scored ? "" : " types and no scores"));
     }
 }
 
@@ -40,7 +42,7 @@ void check_pieces(const Vocabulary& v, std::string_view where) {
         if (!seen.insert(piece).second) {
             throw Error(where, piece_name(id) + " (" + piece + ") is repeated");
         }
-        if (!std::isfinite(v.scores[id])) {
+        if (!v.scores.empty() && !std::isfinite(v.scores[id])) {
             throw Error(where, "the score of " + piece_name(id) + " is not a finite number");
         }
         if (v.types[id] < TokenType::normal || v.types[id] > TokenType::byte) {
@@ -106,7 +108,26 @@ void check_vocabulary(const Vocabulary& vocabulary, std::string_view where) {
     check_id(vocabulary.bos, "bos", vocabulary, where);
     check_id(vocabulary.eos, "eos", vocabulary, where);
     check_id(vocabulary.unk, "unk", vocabulary, where);
-    check_bytes(vocabulary, where);
+    check_id(vocabulary.eot, "eot", vocabulary, where);
+    check_id(vocabulary.pad, "pad", vocabulary, where);
+    for (const AddedTokenRule& rule : vocabulary.added) {
+        if (rule.id < 0) throw Error(where, "a rule of an added token has no id");
+        check_id(rule.id, "an added token", vocabulary, where);
+    }
+    if (vocabulary.kind == Vocabulary::Kind::scores) return check_bytes(vocabulary, where);
+    for (const auto& [left, right, merged] : vocabulary.merges) {
+        for (const int32_t id : {left, right, merged}) {
+            if (id < 0) throw Error(where, "a merge has a piece without an id");
+            check_id(id, "a merge's piece", vocabulary, where);
+        }
+    }
+}
+
+void need_scores(const Vocabulary& vocabulary, std::string_view where) {
+    if (vocabulary.kind == Vocabulary::Kind::scores) return;
+    throw Error(where,
+                "a byte-level vocabulary cannot be written in this form, expected one with "
+                "scores");
 }
 
 bool has_byte_fallback(const Vocabulary& vocabulary) noexcept {

@@ -31,6 +31,9 @@ std::string with_spaces(std::string_view piece);
 /// -1 or in range; byte pieces all or none; byte pieces or an unknown token for the rest.
 void check_vocabulary(const Vocabulary& vocabulary, std::string_view where);
 
+/// Throws Error, under `where`, for a byte-level vocabulary.
+void need_scores(const Vocabulary& vocabulary, std::string_view where);
+
 /// Whether characters without a piece become bytes (of a checked vocabulary).
 bool has_byte_fallback(const Vocabulary& vocabulary) noexcept;
 

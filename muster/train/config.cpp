@@ -151,6 +151,7 @@ void read_model(const toml::table& root, const std::string& file, TrainConfig& c
         t.read("gated", m.gated);
         t.read("activation", activation);
         m.activation = parse_activation(activation);
+        if (!differentiable(m.activation)) t.fail("activation", "relu, gelu or silu");
         t.read("experts", experts);
         t.read("expert_width", width);
         t.read_list("expert_widths", widths);

@@ -43,7 +43,10 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
             return at::gelu(x);
         case Activation::silu:
             return at::silu(x);
+        case Activation::swiglu_oai:
+            break;  // the configuration refuses it
     }
+    MUSTER_ASSERT(false);
     return x;
 }
 

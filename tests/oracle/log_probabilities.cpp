@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Muster expects after every token, for comparison with other engines:
 //
-//     log_probabilities MODEL.gguf POLICY OUT.f32 < IDS.json
+//     log_probabilities MODEL.gguf POLICY OUT.f32 [f32|int8] < IDS.json
 //
+// f32 (the default): weights are widened. int8: as `muster` runs block formats, weights in panels.
 // IDS.json: [[id, …], …], sequences that start from nothing. OUT.f32: natural logarithms of the
 // next token's probabilities, [all tokens, vocab] row-major float32 of this machine. Standard
 // output: {"vocab": V, "gate_gaps": [g, …]}, where g is, over the layers of that token, the
@@ -79,12 +80,14 @@ void write_rows(muster::ForwardContext& context, muster::AtomicFile& out) {
     }
 }
 
-void run(const char* model_path, const char* policy, const char* out_path) {
+void run(const char* model_path, const char* policy, const char* out_path, bool integers) {
     const std::string input(std::istreambuf_iterator<char>(std::cin), {});
     const auto sequences = nlohmann::json::parse(input).get<std::vector<std::vector<int32_t>>>();
-    const muster::Model model = muster::Model::load(model_path);
     muster::ThreadTeam team;
-    muster::ForwardContext context(model, team, kPassRows);
+    const muster::Model model =
+        muster::Model::load(model_path, {.panels = integers ? &team : nullptr});
+    muster::ForwardContext context(model, team, kPassRows,
+                                   integers ? muster::Compute::int8 : muster::Compute::f32);
     GateGaps gaps;
     muster::AtomicFile out(out_path);
     for (const std::vector<int32_t>& tokens : sequences) {
@@ -107,12 +110,13 @@ void run(const char* model_path, const char* policy, const char* out_path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 4) {
-        std::cerr << "usage: log_probabilities MODEL.gguf POLICY OUT.f32 < IDS.json\n";
+    const std::string compute = argc == 5 ? argv[4] : "f32";
+    if (argc < 4 || argc > 5 || (compute != "f32" && compute != "int8")) {
+        std::cerr << "usage: log_probabilities MODEL.gguf POLICY OUT.f32 [f32|int8] < IDS.json\n";
         return 2;
     }
     try {
-        run(argv[1], argv[2], argv[3]);
+        run(argv[1], argv[2], argv[3], compute == "int8");
     } catch (const std::exception& error) {
         std::cerr << "log_probabilities: " << error.what() << '\n';
         return 1;

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh [BUILD]: other programs beside Muster, on a small model trained for it here: token ids (llama.cpp, Hugging
+# run.sh [BUILD] [--all]: other programs beside Muster, on a small model trained for it here: token ids (llama.cpp, Hugging
 # Face's tokenizers), GGML's weight formats and the quality of their encoding, the Hugging Face directory's weights and
-# settings, and next-token distributions (llama.cpp, f32 and q8_0). BUILD (build/test) holds the programs and, in
+# settings, and next-token distributions (llama.cpp: f32 and q8_0; random models of every family in f32 and their usual
+# format, with --all in q8_0 and q4_k too). BUILD (build/test) holds the programs and, in
 # oracle/, the npm packages: downloaded once, again when package-lock.json changes.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
@@ -86,6 +87,9 @@ node "$install/hf_oracle.mjs" f32.gguf hf
 logits() {
     node "$install/logits_oracle.mjs" "$@" --muster "$bin/muster" --log-probabilities "$bin/log_probabilities"
 }
+text="$(wc -c "${texts[@]}" | sort -n | tail -2 | head -1 | sed 's/^ *[0-9]* //')"
+node "$install/families_oracle.mjs" --make "$bin/make_checkpoint" --muster "$bin/muster" \
+    --log-probabilities "$bin/log_probabilities" --text "$text" ${2:+"$2"}
 logits f32.gguf "${texts[@]}"
 logits q8_0.gguf "${texts[@]}"
 if [ -e "$root/models/default.gguf" ]; then

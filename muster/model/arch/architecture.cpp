@@ -10,8 +10,8 @@
 namespace muster {
 
 std::span<const Architecture* const> architectures() noexcept {
-    static constexpr const Architecture* kAll[] = {&kOlmoe,    &kMuster, &kQwen3Moe,
-                                                   &kQwen2Moe, &kLlama,  &kGraniteMoe};
+    static constexpr const Architecture* kAll[] = {&kOlmoe, &kMuster,     &kQwen3Moe, &kQwen2Moe,
+                                                   &kLlama, &kGraniteMoe, &kGptOss,   &kDeepSeek2};
     return kAll;
 }
 
@@ -55,12 +55,26 @@ WeightMatrix matrix(const WeightMap& file, std::string_view name, int64_t rows, 
     return {.dtype = t.dtype, .data = t.data, .rows = rows, .cols = cols};
 }
 
+std::vector<WeightMatrix> matrices(const WeightMap& file, std::string_view name, int64_t count,
+                                   int64_t rows, int64_t cols) {
+    const TensorView& t = weight_tensor(file, name, {count, rows, cols});
+    std::vector<WeightMatrix> out;
+    WeightMatrix w{.dtype = t.dtype, .data = t.data, .rows = rows, .cols = cols};
+    for (int64_t i = 0; i < count; ++i, w.data += w.bytes()) out.push_back(w);
+    return out;
+}
+
 std::span<const float> vector(const WeightMap& file, std::string_view name, int64_t size) {
-    const TensorView& t = file.tensor(name, {size});
+    return vectors(file, name, 1, size);
+}
+
+std::span<const float> vectors(const WeightMap& file, std::string_view name, int64_t count,
+                               int64_t size) {
+    const TensorView& t = count == 1 ? file.tensor(name, {size}) : file.tensor(name, {count, size});
     if (t.dtype != DType::f32)
         throw Error(file.name(), "tensor " + std::string(name) + " is " +
                                      std::string(dtype_info(t.dtype).name) + ", expected f32");
-    return {reinterpret_cast<const float*>(t.data), static_cast<size_t>(size)};
+    return {reinterpret_cast<const float*>(t.data), static_cast<size_t>(count * size)};
 }
 
 std::string layer_name(int layer, std::string_view rest) {
@@ -98,8 +112,15 @@ void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights
     }
     if (c.output_bias) w.output_bias = vector(file, layer_name(l, "attn_output.bias"), d);
     if (c.sinks) w.sinks = vector(file, layer_name(l, "attn_sinks.weight"), c.heads);
+    bind_router(file, c, l, w);
+}
+
+void bind_router(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
     const FeedForwardConfig& ff = c.layers[l];
-    if (!ff.dense()) w.router = matrix(file, layer_name(l, "ffn_gate_inp.weight"), ff.experts(), d);
+    if (ff.dense()) return;
+    w.router = matrix(file, layer_name(l, "ffn_gate_inp.weight"), ff.experts(), c.d_model);
+    if (ff.router_bias)
+        w.router_bias = vector(file, layer_name(l, "ffn_gate_inp.bias"), ff.experts());
 }
 
 void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
@@ -116,6 +137,15 @@ void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, La
     up.shape = {experts, width, d};
     down.shape = {experts, d, width};
     w.experts = make_stacked_bank(gate, up, down, c.activation);
+    if (!c.layers[l].expert_bias) return;
+    const auto biases = [&](const char* what, int64_t size, std::span<const float> Expert::*bias) {
+        const std::span<const float> all = vectors(file, layer_name(l, what), experts, size);
+        for (int64_t e = 0; e < experts; ++e)
+            w.experts.experts[e].*bias = all.subspan(e * size, size);
+    };
+    if (c.gated) biases("ffn_gate_exps.bias", width, &Expert::gate_bias);
+    biases("ffn_up_exps.bias", width, &Expert::up_bias);
+    biases("ffn_down_exps.bias", d, &Expert::down_bias);
 }
 
 Expert bind_expert(const WeightMap& file, const ModelConfig& c, int l, int width,

@@ -25,6 +25,8 @@ extern const Architecture kQwen3Moe;
 extern const Architecture kQwen2Moe;
 extern const Architecture kLlama;
 extern const Architecture kGraniteMoe;
+extern const Architecture kGptOss;
+extern const Architecture kDeepSeek2;
 
 /// All of them; a new architecture gets its line in architecture.cpp.
 std::span<const Architecture* const> architectures() noexcept;
@@ -58,9 +60,11 @@ class Keys {
 /// Largest dimension that a key may name.
 inline constexpr int kMostDimension = 1 << 24;
 
-/// What all decoders of llama.cpp have: layers (as many as block_count, still empty), widths,
-/// heads, norms, RoPE and its scaling, whether head and embedding are one. No q/k norms; silu,
-/// gated.
+/// What all decoders of llama.cpp have: layers (as many as block_count, still empty), width,
+/// numbers of heads, norms, RoPE and its scaling, whether head and embedding are one. No q/k norms;
+/// silu, gated.
+ModelConfig read_frame(const Keys& keys, std::string_view architecture);
+/// The same with the dimensions and biases of ordinary heads.
 ModelConfig read_decoder(const Keys& keys, std::string_view architecture);
 /// A layer of expert_count equal experts, expert_used_count of them taken: softmax, top-k.
 FeedForwardConfig read_experts(const Keys& keys, int width, Weighting weight);
@@ -70,14 +74,22 @@ namespace binding {
 
 /// A weight matrix [rows, cols] in a format that products understand.
 WeightMatrix matrix(const WeightMap& file, std::string_view name, int64_t rows, int64_t cols);
-/// A vector of `size` f32 values.
+/// `count` weight matrices [rows, cols] that stand behind each other in one tensor.
+std::vector<WeightMatrix> matrices(const WeightMap& file, std::string_view name, int64_t count,
+                                   int64_t rows, int64_t cols);
+/// A vector of `size` f32 values; `count` of them in one tensor.
 std::span<const float> vector(const WeightMap& file, std::string_view name, int64_t size);
+std::span<const float> vectors(const WeightMap& file, std::string_view name, int64_t count,
+                               int64_t size);
 /// blk.{layer}.{rest}
 std::string layer_name(int layer, std::string_view rest);
 /// Embedding, final norm and head; without output.weight the head is the embedding when
 /// `tied_allowed`.
 void bind_ends(const WeightMap& file, const ModelConfig& config, bool tied_allowed,
                ModelWeights& weights);
+/// Router of a layer that has one, and its bias.
+void bind_router(const WeightMap& file, const ModelConfig& config, int layer,
+                 LayerWeights& weights);
 /// Norms, attention and router of a layer; `feed_forward_norm` names the second norm.
 void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights,
                 std::string_view feed_forward_norm = "ffn_norm.weight");
@@ -86,7 +98,7 @@ void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, Lay
 void bind_dense(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
 void bind_shared(const WeightMap& file, const ModelConfig& config, int layer,
                  LayerWeights& weights);
-/// ffn_{gate,up,down}_exps of a layer with experts of one width.
+/// ffn_{gate,up,down}_exps of a layer with experts of one width, and their biases.
 void bind_stacked_experts(const WeightMap& file, const ModelConfig& config, int layer,
                           LayerWeights& weights);
 /// One expert of tensors {prefix}ffn_{gate,up,down}{suffix}.weight.

@@ -39,7 +39,7 @@ RopeScaling read_scaling(const Keys& keys, int context) {
 
 }  // namespace
 
-ModelConfig read_decoder(const Keys& keys, std::string_view architecture) {
+ModelConfig read_frame(const Keys& keys, std::string_view architecture) {
     const WeightMap& file = keys.file();
     ModelConfig c;
     c.architecture = architecture;
@@ -49,23 +49,29 @@ ModelConfig read_decoder(const Keys& keys, std::string_view architecture) {
     c.heads = keys.integer("attention.head_count", 1, 65536);
     c.kv_heads = keys.integer_or("attention.head_count_kv", 1, 65536, c.heads);
     c.norm_eps = keys.real("attention.layer_norm_rms_epsilon");
-    c.head_dim = keys.integer_or("attention.key_length", 1, kMostDimension,
-                                 std::max(1, c.d_model / c.heads));
-    if (keys.integer_or("attention.value_length", 1, kMostDimension, c.head_dim) != c.head_dim)
-        throw Error(file.name(), "key " + keys.full("attention.value_length") + " is not " +
-                                     std::to_string(c.head_dim) + ", the keys' length");
     c.rope_theta = keys.real_or("rope.freq_base", 10000.0f);
-    const int turned = keys.integer_or("rope.dimension_count", 1, kMostDimension, c.head_dim);
-    if (turned != c.head_dim) c.rope_dims = turned;
     c.rope_scaling = read_scaling(keys, c.context);
     if (file.has_tensor("rope_factors_long.weight"))
         throw Error(file.name(),
                     "tensor rope_factors_long.weight: RoPE scaling by length is not supported");
     c.rope_factors = file.has_tensor("rope_freqs.weight");
     c.qk_norm = QkNorm::none;
+    c.tied_head = !file.has_tensor("output.weight");
+    return c;
+}
+
+ModelConfig read_decoder(const Keys& keys, std::string_view architecture) {
+    const WeightMap& file = keys.file();
+    ModelConfig c = read_frame(keys, architecture);
+    c.head_dim = keys.integer_or("attention.key_length", 1, kMostDimension,
+                                 std::max(1, c.d_model / c.heads));
+    if (keys.integer_or("attention.value_length", 1, kMostDimension, c.head_dim) != c.head_dim)
+        throw Error(file.name(), "key " + keys.full("attention.value_length") + " is not " +
+                                     std::to_string(c.head_dim) + ", the keys' length");
+    const int turned = keys.integer_or("rope.dimension_count", 1, kMostDimension, c.head_dim);
+    if (turned != c.head_dim) c.rope_dims = turned;
     c.qkv_bias = file.has_tensor("blk.0.attn_q.bias");
     c.output_bias = file.has_tensor("blk.0.attn_output.bias");
-    c.tied_head = !file.has_tensor("output.weight");
     return c;
 }
 

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// Does every family of models, in every format, say here what it says in llama.cpp? Exits 1 when
+// not, 2 when it cannot compare.
+//
+//     node families_oracle.mjs --make MAKE_CHECKPOINT --log-probabilities PROGRAM --muster PROGRAM
+//                              --text FILE [--all]
+//
+// Random weights, distributions far from flat, router rows scaled so that the k-th and the next
+// expert are further apart than rounding moves them (make_checkpoint's clear routes). A prompt of
+// 200 tokens from FILE, then 64 tokens drawn from llama.cpp's own distribution under f32 weights;
+// both engines are given those tokens. llama.cpp runs on the CPU, with keys and values in f32 and
+// without flash attention.
+//
+// f32: log-probabilities agree within rounding. Other formats: with P the distribution under f32
+// weights, our mean KL(P || Q) over all tokens is at most 1.1 times llama.cpp's, both when we
+// multiply in integers with weights in panels, as programs do, and when we widen to f32. The KL must
+// be far above the rounding of f32 in either engine, and far below what other experts would give.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
+
+const PROMPT = 200;
+const DRAWN = 64;
+const MOST_RATIO = 1.1;
+// A sum of 256 to 512 terms differs by about sqrt(512) 2^-24 of itself, in 7 products of each of at
+// most 26 layers independently, by 2e-5 of the logits, whose size is about 10; times 2.5 for the
+// largest of some 10^5 values, of tokens above LEAST_P.
+const MOST_LOG_P = 5e-4;
+const LEAST_P = 1e-4;
+
+const FAMILIES = [
+    { preset: 'tiny-olmoe' },
+    { preset: 'tiny-qwen2moe' },
+    { preset: 'tiny-qwen3moe' },
+    { preset: 'tiny-mixtral' },
+    { preset: 'tiny-llama' },
+    { preset: 'tiny-granitemoe' },
+    { preset: 'tiny-granitemoe-shared', slow: true },
+    { preset: 'tiny-gpt-oss', usual: 'mxfp4_moe' },
+    { preset: 'tiny-deepseek2' },
+    { preset: 'tiny-deepseek2-old', slow: true },
+    { preset: 'tiny-deepseek2-lite', slow: true },
+];
+
+function fail(message) {
+    console.error(`families_oracle: ${message}`);
+    process.exit(2);
+}
+
+/** Numbers in [0, 1), the same in every run. */
+function random_numbers(seed) {
+    let state = seed >>> 0;
+    return () => {
+        state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+        return state / 2 ** 32;
+    };
+}
+
+function log_softmax(logits, vocab) {
+    const row = new Float64Array(vocab).fill(-Infinity);
+    let most = -Infinity;
+    for (const [id, logit] of logits) {
+        row[id] = logit;
+        most = Math.max(most, logit);
+    }
+    let sum = 0;
+    for (const logit of row) sum += Math.exp(logit - most);
+    const total = most + Math.log(sum);
+    return row.map((logit) => logit - total);
+}
+
+function draw(row, uniform) {
+    let left = uniform;
+    for (let id = 0; id < row.length; ++id) {
+        left -= Math.exp(row[id]);
+        if (left < 0) return id;
+    }
+    return row.length - 1;
+}
+
+/** Rows of llama.cpp after every id of `ids`, and `more` ids that it draws behind them. */
+async function llama_rows(llama, path, ids, more) {
+    const model = await llama
+        .loadModel({ modelPath: path, gpuLayers: 0 })
+        .catch((error) => fail(`llama.cpp cannot load ${path}: ${error.message}`));
+    const context = await model.createContext({
+        contextSize: ids.length + more + 1,
+        threads: 1,
+        flashAttention: false,
+        experimentalKvCacheKeyType: 'F32',
+        experimentalKvCacheValueType: 'F32',
+    });
+    const sequence = context.getSequence();
+    const rows = [];
+    const all = [...ids];
+    const uniform = random_numbers(1);
+    const read = async (some) => {
+        const results = await sequence.controlledEvaluate(
+            some.map((id) => [id, { generateNext: { logits: true } }]),
+        );
+        for (const { next } of results) rows.push(log_softmax(next.logits, next.logits.size));
+    };
+    await read(ids);
+    for (let i = 0; i < more; ++i) {
+        all.push(draw(rows.at(-1), uniform()));
+        await read([all.at(-1)]);
+    }
+    await model.dispose();
+    return { rows, ids: all };
+}
+
+function our_rows(program, path, ids, compute, folder) {
+    const out = join(folder, 'out.f32');
+    const said = JSON.parse(
+        execFileSync(program, [path, 'model', out, compute], { input: JSON.stringify([ids]) }),
+    );
+    const bytes = readFileSync(out);
+    const all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    return ids.map((_, t) => all.subarray(t * said.vocab, (t + 1) * said.vocab));
+}
+
+/** Mean over rows of sum p (log p - log q), the sum written so that it cannot be negative. */
+function mean_kl(p_rows, q_rows) {
+    let sum = 0;
+    for (let t = 0; t < p_rows.length; ++t) {
+        const p = p_rows[t];
+        const q = q_rows[t];
+        for (let id = 0; id < p.length; ++id) {
+            const difference = p[id] - q[id];
+            sum += Math.exp(p[id]) * (difference + Math.expm1(-difference));
+        }
+    }
+    return sum / p_rows.length;
+}
+
+function largest_difference(p_rows, q_rows) {
+    const least = Math.log(LEAST_P);
+    let worst = 0;
+    for (let t = 0; t < p_rows.length; ++t)
+        for (let id = 0; id < p_rows[t].length; ++id) {
+            const difference = Math.abs(p_rows[t][id] - q_rows[t][id]);
+            // Not Math.max, which would let a NaN through as what it is not: too large.
+            if (p_rows[t][id] > least && !(difference <= worst)) worst = difference;
+        }
+    return worst;
+}
+
+function options() {
+    const { values } = parseArgs({
+        options: {
+            make: { type: 'string' },
+            'log-probabilities': { type: 'string' },
+            muster: { type: 'string' },
+            text: { type: 'string' },
+            all: { type: 'boolean', default: false },
+        },
+    });
+    for (const name of ['make', 'log-probabilities', 'muster', 'text'])
+        if (!values[name]) fail(`--${name} is missing`);
+    return values;
+}
+
+process.on('uncaughtException', (error) => fail(error.message));
+const args = options();
+const program = args['log-probabilities'];
+const llama = await getLlama({
+    build: 'never',
+    skipDownload: true,
+    gpu: false,
+    logLevel: LlamaLogLevel.disabled,
+});
+const folder = mkdtempSync(join(tmpdir(), 'muster-families-'));
+const number = (x) => x.toExponential(1);
+let failures = 0;
+
+function verdict(name, passes, text) {
+    console.log(`${passes ? 'ok  ' : 'FAIL'} ${name.padEnd(34)} ${text}`);
+    failures += !passes;
+}
+
+function make(preset, type) {
+    const path = join(folder, `${type}.gguf`);
+    execFileSync(args.make, [preset, '-o', path, '--type', type]);
+    return path;
+}
+
+async function compare_family({ preset, usual = 'q4_k_m' }) {
+    const path = make(preset, 'f32');
+    const told = execFileSync(args.muster, ['tokenize', path, '-f', args.text, '--ids', '--json']);
+    const prompt = JSON.parse(told).ids.slice(0, PROMPT);
+    if (prompt.length < PROMPT) fail(`${args.text} has ${prompt.length} tokens only`);
+    const exact = await llama_rows(llama, path, prompt, DRAWN);
+    const ours = our_rows(program, path, exact.ids, 'f32', folder);
+    const worst = largest_difference(exact.rows, ours);
+    const floor = mean_kl(exact.rows, ours);
+    const telling = mean_kl(exact.rows.slice(1), exact.rows.slice(0, -1)) > 0.1;
+    verdict(`${preset} f32`, worst <= MOST_LOG_P && telling, `|d log p| ${number(worst)}`);
+    for (const type of args.all ? ['q8_0', 'q4_k', usual] : [usual]) {
+        const file = make(preset, type);
+        const theirs = await llama_rows(llama, file, exact.ids, 0);
+        const limit = mean_kl(exact.rows, theirs.rows);
+        for (const compute of ['int8', 'f32']) {
+            const kl = mean_kl(ours, our_rows(program, file, exact.ids, compute, folder));
+            verdict(
+                `${preset} ${type} in ${compute}`,
+                kl <= MOST_RATIO * limit && limit > 100 * floor,
+                `KL ${number(kl)}, llama.cpp's ${number(limit)}, ratio ${(kl / limit).toFixed(3)}`,
+            );
+        }
+    }
+}
+
+try {
+    for (const family of FAMILIES) if (args.all || !family.slow) await compare_family(family);
+} finally {
+    rmSync(folder, { recursive: true });
+}
+if (failures > 0) console.log(`${failures} comparisons failed`);
+process.exit(failures > 0 ? 1 : 0);

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every family under every format of keys and values and both ways of multiplying: one pass equals
+// token by token, and a sequence alone equals the same one in a shared batch.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "muster/checkpoint/gguf.h"
+#include "muster/core/test_directory.h"
+#include "muster/core/thread_team.h"
+#include "muster/model/forward.h"
+#include "tools/make_checkpoint/gguf_output.h"
+
+namespace muster::checkpoints {
+namespace {
+
+using Logits = std::vector<std::vector<float>>;
+
+constexpr int kTokens = 48;
+
+Logits last_logits(ForwardContext& context) {
+    const auto logits = context.logits(0, context.wanted());
+    Logits out;
+    for (int64_t r = 0; r < logits.rows; ++r)
+        out.emplace_back(logits.row(r), logits.row(r) + logits.cols);
+    return out;
+}
+
+class Sequence {
+  public:
+    Sequence(const Model& model, DType dtype, int first)
+        : cache_(model.config(), kTokens, dtype), routing_(model.config()) {
+        for (int t = 0; t < kTokens; ++t)
+            tokens_.push_back((first + 37 * t + 11 * t * t) % model.config().vocab);
+    }
+    std::vector<BatchRow> rows(int first, int count) {
+        std::vector<BatchRow> out;
+        for (int t = first; t < first + count; ++t)
+            out.push_back({tokens_[t], &cache_, &routing_, true});
+        return out;
+    }
+
+  private:
+    KvCache cache_;
+    RequestRouting routing_;
+    std::vector<int32_t> tokens_;
+};
+
+Logits run(const Model& model, ForwardContext& context, DType dtype, int rows) {
+    Sequence sequence(model, dtype, 5);
+    Logits all;
+    for (int first = 0; first < kTokens; first += rows) {
+        context.forward(sequence.rows(first, std::min(rows, kTokens - first)));
+        for (auto& row : last_logits(context)) all.push_back(std::move(row));
+    }
+    return all;
+}
+
+/// The same sequence's rows among those of another, which are longer before it.
+Logits run_shared(const Model& model, ForwardContext& context, DType dtype) {
+    Sequence sequence(model, dtype, 5), other(model, dtype, 77);
+    context.forward(other.rows(0, 9));
+    Logits all;
+    for (int first = 0; first < kTokens; first += 12) {
+        std::vector<BatchRow> batch;
+        const auto mine = sequence.rows(first, 12), others = other.rows(9 + first / 2, 6);
+        for (int i = 0; i < 12; ++i) {
+            batch.push_back(mine[i]);
+            if (i % 2 == 1) batch.push_back(others[i / 2]);
+        }
+        context.forward(batch);
+        const Logits logits = last_logits(context);
+        for (size_t r = 0; r < batch.size(); ++r)
+            if (batch[r].cache == mine[0].cache) all.push_back(logits[r]);
+    }
+    return all;
+}
+
+/// Root mean square of the difference, as a share of that of the values.
+double distance(const Logits& a, const Logits& b) {
+    EXPECT_EQ(a.size(), b.size());
+    double difference = 0, size = 0;
+    for (size_t t = 0; t < std::min(a.size(), b.size()); ++t) {
+        for (size_t i = 0; i < a[t].size(); ++i) {
+            difference += std::pow(double{a[t][i]} - b[t][i], 2);
+            size += std::pow(double{a[t][i]}, 2);
+        }
+    }
+    return std::sqrt(difference / size);
+}
+
+/// Sums in another order differ by 2e-5 of the logits at most (sqrt(512) 2^-24 in 7 products of
+/// each of 4 layers, and as much again). That moves values across the border between two roundings:
+/// of keys and values (2 a layer), under int8 of activations too (7 products a layer). Rounding to
+/// 8 bits costs 1 / 127 of the largest of 32, a root mean square of 5e-3 of the values, to f16
+/// 3e-4; at worst both ways round independently, which makes 5e-3 sqrt(2 * 4 * (2 or 9)). A
+/// position or mask that is wrong moves logits by about their size.
+double tolerance(Compute compute, DType keys) {
+    if (compute == Compute::int8) return 5e-3 * std::sqrt(2 * 4 * 9.0);
+    if (keys == DType::f32) return 2e-5;
+    return (keys == DType::f16 ? 3e-4 : 5e-3) * std::sqrt(2 * 4 * 2.0);
+}
+
+class Families : public ::testing::TestWithParam<std::string> {
+  protected:
+    Model load(const char* type, Executor* panels) {
+        CheckpointSpec spec = preset(GetParam());
+        spec.layers = std::min(spec.layers, 4);
+        spec.vocab = 512;
+        const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
+        write_gguf(spec, Tokenizer::from_gguf(source).vocabulary(),
+                   {parse_file_type(type), false, 0}, directory_ / "model.gguf");
+        return Model::load(directory_ / "model.gguf", {.panels = panels});
+    }
+    void compare(const Model& model, Compute compute) {
+        ThreadTeam team(2);
+        ForwardContext context(model, team, kTokens, compute);
+        for (const DType keys : {DType::f32, DType::f16, DType::q8_0}) {
+            const Logits whole = run(model, context, keys, kTokens);
+            const double near = tolerance(compute, keys);
+            const std::string what = std::string(dtype_info(keys).name);
+            EXPECT_LT(distance(whole, run(model, context, keys, 1)), near) << what;
+            EXPECT_LT(distance(whole, run(model, context, keys, 7)), near) << what;
+            EXPECT_LT(distance(whole, run_shared(model, context, keys)), near) << what << " shared";
+        }
+    }
+    TemporaryDirectory directory_;
+};
+
+TEST_P(Families, PassesAndBatchesDoNotMatterInF32) { compare(load("f32", nullptr), Compute::f32); }
+
+TEST_P(Families, PassesAndBatchesDoNotMatterInIntegers) {
+    ThreadTeam team(2);
+    const std::string type = GetParam() == "tiny-gpt-oss" ? "mxfp4_moe" : "q4_k_m";
+    compare(load(type.c_str(), &team), Compute::int8);
+}
+
+std::vector<std::string> tiny_presets() {
+    std::vector<std::string> names;
+    for (const std::string& name : preset_names())
+        if (name.starts_with("tiny-")) names.push_back(name);
+    return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, Families, ::testing::ValuesIn(tiny_presets()), [](const auto& info) {
+    std::string name = info.param;
+    std::ranges::replace(name, '-', '_');
+    return name;
+});
+
+}  // namespace
+}  // namespace muster::checkpoints
