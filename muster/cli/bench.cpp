@@ -68,8 +68,14 @@ int bench_command(const BenchOptions& options, Terminal& terminal) {
     speed.depth = options.depth;
     speed.repeats = options.repeats;
     speed.seed = options.seed;
-    const Model model = load_model(options.model, terminal);
-    ThreadTeam team(options.model.threads);
+    const int64_t tokens = int64_t{options.depth} + options.prompt + options.decode;
+    const auto context = static_cast<int>(std::min<int64_t>(tokens, INT32_MAX));
+    const Engine engine =
+        load_engine(options.model, options.engine, {.context = context}, terminal);
+    const Model& model = *engine.model;
+    ThreadTeam& team = *engine.team;
+    speed.compute = engine.compute;
+    speed.kv = engine.kv;
 
     SpeedReport report;
     double peak = measure_peak_flops(team);
@@ -85,24 +91,27 @@ int bench_command(const BenchOptions& options, Terminal& terminal) {
         flops.push_back(prefill_flops(model.config(), options, r.experts));
 
     if (options.json) {
-        ordered_json document{{"model", options.model.model},    {"prompt_tokens", options.prompt},
-                              {"decode_tokens", options.decode}, {"depth", options.depth},
-                              {"repeats", options.repeats},      {"peak_f32_flops", peak},
-                              {"prefill_flops_per_token", flops}};
+        ordered_json document{
+            {"model", options.model.model},     {"prompt_tokens", options.prompt},
+            {"decode_tokens", options.decode},  {"depth", options.depth},
+            {"repeats", options.repeats},       {"compute", compute_name(engine.compute)},
+            {"kv", dtype_info(engine.kv).name}, {"peak_f32_flops", peak},
+            {"prefill_flops_per_token", flops}};
         document.update(parsed(to_json(report)));
         print_json(document, terminal);
         return 0;
     }
-    terminal.out
-        << fmt::format(
-               "{} prompt tokens, {} decoded, {} before them; median (lowest to highest) "
-               "of {}\n{}, {}; limits measured in this run: reading {}/s, f32 {}FLOP/s\n\n",
-               options.prompt, options.decode, options.depth, plural(options.repeats, "run"),
-               plural(report.threads, "thread"), report.isa,
-               bytes_text(report.memory_bytes_per_second), count_text(peak))
-        << text_report(report, flops, peak)
-        << "\nof peak: operations of the prefill against f32 multiply-adds on registers\n"
-           "of memory: weights read while decoding against reading alone\n";
+    terminal.out << fmt::format(
+                        "{} prompt tokens, {} decoded, {} before them; median (lowest to highest) "
+                        "of {}\n{}, {}, computed in {}; limits measured in this run: reading {}/s, "
+                        "f32 {}FLOP/s\n\n",
+                        options.prompt, options.decode, options.depth,
+                        plural(options.repeats, "run"), plural(report.threads, "thread"),
+                        report.isa, compute_name(engine.compute),
+                        bytes_text(report.memory_bytes_per_second), count_text(peak))
+                 << text_report(report, flops, peak)
+                 << "\nof peak: operations of the prefill against f32 multiply-adds on registers\n"
+                    "of memory: weights read while decoding against reading alone\n";
     return 0;
 }
 

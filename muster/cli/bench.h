@@ -5,13 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "muster/cli/inputs.h"
+#include "muster/cli/engine.h"
 
 namespace muster::cli {
 
 /// `muster bench`: speed of prefill and decode beside the machine's limits.
 struct BenchOptions {
     ModelOptions model;
+    EngineOptions engine;
     std::vector<std::string> routing;
     int prompt = 512;
     int decode = 128;

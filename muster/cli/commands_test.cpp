@@ -63,6 +63,38 @@ TEST_F(Commands, RunAsJson) {
     EXPECT_EQ(d.at("seed"), 1);
 }
 
+TEST_F(Commands, MemoryIsForeseen) {
+    const std::vector<std::string> words{"run", "default", "-p", "the", "-n", "2"};
+    t.terminal.free_memory = [] { return FreeMemory{1000, "MemAvailable"}; };
+    expect_error(words, "are free by MemAvailable");
+    auto context = words;
+    context.insert(context.end(), {"--ctx", "30"});
+    expect_error(context, "30 tokens in f32");
+    // Enough for half the context of 48 tokens, and no less than 256 is chosen: 48 it stays.
+    t.terminal.free_memory = [] { return FreeMemory{int64_t{1} << 40, "MemAvailable"}; };
+    EXPECT_EQ(t.run(words), 0) << t.err.str();
+    EXPECT_THAT(t.err.str(), Not(HasSubstr("context of")));
+}
+
+TEST_F(Commands, WaysOfComputingAgree) {
+    const std::string q8 = (model / "q8.gguf").string();
+    ASSERT_EQ(t.run({"quantize", model.path().string(), q8, "Q8_0"}), 0) << t.err.str();
+    const auto perplexity = [&](std::vector<std::string> more) {
+        std::vector<std::string> words{"eval", q8, (model / "heldout/letters.txt").string()};
+        words.insert(words.end(), more.begin(), more.end());
+        const json d = document(words);
+        EXPECT_EQ(d.at("compute"), more.empty() ? "f32" : more[1]);
+        return d.at("policies")[0].at("all").at("perplexity").get<double>();
+    };
+    const double exact = perplexity({});
+    // Activations of 8 bits: half a percent of noise each, on a random model's near-uniform text.
+    EXPECT_NEAR(perplexity({"--compute", "int8"}), exact, 0.02 * exact);
+    EXPECT_EQ(perplexity({"--compute", "int8", "--mmap"}), perplexity({"--compute", "int8"}));
+    EXPECT_NEAR(perplexity({"--compute", "f32", "--kv", "q8_0"}), exact, 0.02 * exact);
+    EXPECT_EQ(t.run({"run", q8, "-p", "the", "-n", "3", "--mmap", "--kv", "q8_0"}), 0);
+    EXPECT_EQ(t.run({"bench", q8, "--compute", "int4"}), 2);
+}
+
 TEST_F(Commands, RunReadsFilesAndStandardInput) {
     write_file(model / "prompt.txt", "the theme\n");
     const std::vector<std::string> rest{"-n", "4", "--temperature", "0"};

@@ -38,7 +38,7 @@ TEST(Completion, TreeKnowsValuesPathsAndChoices) {
         const std::string name = o.names.empty() ? "MODEL" : o.names.back();
         EXPECT_EQ(o.takes_value, name != "--json" && name != "--echo" && name != "--quiet" &&
                                      name != "--ignore-end" && name != "--no-check" &&
-                                     name != "--help")
+                                     name != "--mmap" && name != "--help")
             << name;
         EXPECT_EQ(o.is_path, name == "MODEL" || name == "--file" || name == "--prompt-cache")
             << name;

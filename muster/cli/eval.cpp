@@ -11,7 +11,6 @@
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
 #include "muster/core/error.h"
-#include "muster/core/thread_team.h"
 
 namespace muster::cli {
 namespace {
@@ -90,25 +89,31 @@ std::string domains_table(const EvaluationResult& result, int indent) {
 int eval_command(const EvalOptions& options, Terminal& terminal) {
     EvaluateOptions evaluate = evaluate_options(options);
     const auto documents = labelled_documents(options.files, options.by_file);
-    const Model model = load_model(options.model, terminal);
-    ThreadTeam team(options.model.threads);
+    const Engine engine = load_engine(options.model, options.engine,
+                                      {.context = options.window, .exact = true}, terminal);
+    evaluate.window = engine.context;
+    evaluate.compute = engine.compute;
+    evaluate.kv = engine.kv;
     EvaluationResult result;
     {
         ProgressBar bar(terminal);
         evaluate.progress = bar.callback();
-        result = evaluate_perplexity(model, documents, team, evaluate);
+        result = evaluate_perplexity(*engine.model, documents, *engine.team, evaluate);
     }
     if (options.json) {
-        ordered_json document{{"model", options.model.model}};
+        ordered_json document{{"model", options.model.model},
+                              {"compute", compute_name(engine.compute)},
+                              {"kv", dtype_info(engine.kv).name}};
         document.update(parsed(to_json(result)));
         print_json(document, terminal);
         return 0;
     }
     const int64_t tokens = result.policies.front().all.tokens;
-    terminal.out << fmt::format("{} scored in {}; {}; {:.0f} % intervals over {}\n\n",
-                                plural(tokens, "token"), plural(result.documents, "document"),
-                                plural(result.threads, "thread"), 100 * options.confidence,
-                                fmt::format("{} {}", result.units, result.unit))
+    terminal.out << fmt::format(
+                        "{} scored in {}; {}; computed in {}; {:.0f} % intervals over {}\n\n",
+                        plural(tokens, "token"), plural(result.documents, "document"),
+                        plural(result.threads, "thread"), compute_name(engine.compute),
+                        100 * options.confidence, fmt::format("{} {}", result.units, result.unit))
                  << comparison_table(result) << '\n'
                  << layers_table(result);
     const std::string domains = domains_table(result);

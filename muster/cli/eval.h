@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "muster/cli/inputs.h"
+#include "muster/cli/engine.h"
 #include "muster/evaluate/perplexity.h"
 
 namespace muster::cli {
@@ -14,6 +14,7 @@ namespace muster::cli {
 /// `muster eval`: score texts under routing policies.
 struct EvalOptions {
     ModelOptions model;
+    EngineOptions engine;
     std::vector<std::filesystem::path> files;
     std::vector<std::string> routing;  ///< the first is the baseline of the differences
     bool by_file = false;              ///< label text files by their names

@@ -81,6 +81,17 @@ void model_options(CLI::App* app, ModelOptions& options) {
                   "Start at once, without looking for damaged weights");
 }
 
+void engine_options(CLI::App* app, EngineOptions& options, const std::string& automatic) {
+    app->add_flag("--mmap", options.mmap,
+                  "Use weights where they lie in the file: less memory, instant start, slower");
+    choices(app->add_option("--compute", options.compute,
+                            "How products are computed (auto: " + automatic + ")"),
+            {"auto", "int8", "bf16", "f32"});
+    choices(
+        app->add_option("--kv", options.kv, "Format of keys and values (auto: f16, f32 under f32)"),
+        {"auto", "f32", "f16", "q8_0"});
+}
+
 void text_options(CLI::App* app, TextOptions& options) {
     auto* prompt = app->add_option("-p,--prompt", options.prompt, "The text itself");
     app->add_option("-f,--file", options.file, "Read the text from a file (-: standard input)")
@@ -99,6 +110,7 @@ void routing_option(CLI::App* app, std::vector<std::string>& routing) {
 CLI::App* add_run(CLI::App& app, RunOptions& o) {
     auto* c = app.add_subcommand("run", "Continue a text");
     model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
     text_options(c, o.text);
     c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
         ->type_name("POLICY");
@@ -132,6 +144,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
 CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     auto* c = app.add_subcommand("eval", "Score texts under routing policies");
     model_options(c, o.model);
+    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
     c->add_option("FILE", o.files, "Text files, or .jsonl with \"text\" and \"domain\"")
         ->required()
         ->type_name("FILE");
@@ -163,6 +176,7 @@ CLI::App* add_inspect(CLI::App& app, InspectOptions& o) {
 CLI::App* add_bench(CLI::App& app, BenchOptions& o) {
     auto* c = app.add_subcommand("bench", "Measure prefill and decode beside the machine's limits");
     model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
     routing_option(c, o.routing);
     whole(c, "--prompt", o.prompt, 1, INT32_MAX, "Tokens of the prefill (512)");
     whole(c, "--decode", o.decode, 1, INT32_MAX, "Tokens decoded one by one (128)");

@@ -11,7 +11,6 @@
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/text.h"
-#include "muster/core/thread_team.h"
 #include "muster/generate/session.h"
 
 namespace muster::cli {
@@ -109,7 +108,7 @@ std::string statistics(const GenerateResult& r, uint64_t seed, const RunOptions&
 ordered_json result_json(const RunOptions& options, const GenerateResult& r, uint64_t seed,
                          const ordered_json& tokens) {
     static constexpr const char* kStop[] = {"end_of_text", "max_tokens", "context_full",
-                                            "interrupted"};
+                                            "interrupted", "stop_string"};
     const int computed = r.prompt_tokens - r.reused_tokens;
     return {{"model", options.model.model},
             {"routing", RoutingPolicy::parse(options.routing).to_string()},
@@ -151,13 +150,16 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     generate.max_tokens = options.tokens;
     generate.ignore_end = options.ignore_end;
 
-    const Model model = load_model(options.model, terminal);
-    ThreadTeam team(options.model.threads);
+    const Engine engine =
+        load_engine(options.model, options.engine, {.context = options.context}, terminal);
+    const Model& model = *engine.model;
     SessionOptions session_options;
-    session_options.context = options.context;
+    session_options.context = engine.context;
+    session_options.compute = engine.compute;
+    session_options.kv = engine.kv;
     session_options.policy = policy;
     session_options.seed = generate.sampler.seed;
-    Session session(model, team, session_options);
+    Session session(model, *engine.team, session_options);
     const bool cached = !options.prompt_cache.empty();
     if (cached && std::filesystem::exists(options.prompt_cache))
         session.load_cache(options.prompt_cache);

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "muster/cli/inputs.h"
+#include "muster/cli/engine.h"
 #include "muster/generate/sampler.h"
 
 namespace muster::cli {
@@ -13,6 +13,7 @@ namespace muster::cli {
 /// `muster run`: continue a text.
 struct RunOptions {
     ModelOptions model;
+    EngineOptions engine;
     TextOptions text;
     std::string routing = "model";
     std::string color = "none";  ///< `experts` or `none`

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "muster/model/memory.h"
+
 namespace muster::cli {
 
 /// How many colours a terminal shows.
@@ -32,6 +34,10 @@ struct Terminal {
     std::function<bool()> interrupted{};
     /// Whoever read `out` went away: not an error. May be empty.
     std::function<bool()> reader_gone{};
+    /// Forgets the Ctrl-C, so that the next one stops the next work. May be empty.
+    std::function<void()> forget_interrupt{};
+    /// What may still be taken (model/memory.h); empty: what the system says.
+    std::function<FreeMemory()> free_memory{};
 
     /// Whether long work should stop.
     bool stop() const { return (interrupted && interrupted()) || (reader_gone && reader_gone()); }

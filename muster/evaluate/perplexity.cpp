@@ -219,8 +219,8 @@ EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Docum
         routings.emplace_back(model.config(), policy);
     const Corpus corpus = tokenize(model, documents, options.max_tokens);
     const int window = options.window > 0 ? options.window : model.config().context;
-    KvCache cache(model.config(), window);
-    ForwardContext context(model, executor, std::min(options.max_rows, window));
+    KvCache cache(model.config(), window, options.kv);
+    ForwardContext context(model, executor, std::min(options.max_rows, window), options.compute);
     const Evaluation evaluation(model, corpus, options);
     const std::vector<std::string> domains = domains_of(corpus);
     EvaluationResult out;

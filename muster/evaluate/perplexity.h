@@ -9,6 +9,7 @@
 #include "muster/core/progress.h"
 #include "muster/core/stats.h"
 #include "muster/evaluate/documents.h"
+#include "muster/kernels/matmul.h"
 #include "muster/model/model.h"
 #include "muster/routing/policy.h"
 
@@ -20,6 +21,8 @@ struct EvaluateOptions {
     int stride = 0;                           ///< 0: half a window
     int64_t max_tokens = 0;  ///< stop taking documents after so many tokens; 0: all
     int max_rows = 256;
+    Compute compute = Compute::f32;
+    DType kv = DType::f32;  ///< of keys and values
     double confidence = 0.95;
     Progress progress;  ///< in tokens over all policies; returning false throws Error
 };

@@ -97,8 +97,8 @@ class SpeedRun {
         : model_(model),
           options_(options),
           random_(options.seed),
-          cache_(model.config(), cache_tokens(options)),
-          context_(model, executor, options.max_rows) {}
+          cache_(model.config(), cache_tokens(options), options.kv),
+          context_(model, executor, options.max_rows, options.compute) {}
 
     SpeedResult measure(const RoutingPolicy& policy, int64_t done, int64_t total) {
         RequestRouting routing(model_.config(), policy);

@@ -7,6 +7,7 @@
 
 #include "muster/core/executor.h"
 #include "muster/core/progress.h"
+#include "muster/kernels/matmul.h"
 #include "muster/model/model.h"
 #include "muster/routing/policy.h"
 
@@ -19,8 +20,10 @@ struct SpeedOptions {
     int depth = 0;  ///< tokens in the cache before either
     int repeats = 5;
     int max_rows = 256;
-    uint64_t seed = 1;  ///< tokens are drawn at random
-    Progress progress;  ///< returning false throws Error
+    Compute compute = Compute::f32;
+    DType kv = DType::f32;  ///< of keys and values
+    uint64_t seed = 1;      ///< tokens are drawn at random
+    Progress progress;      ///< returning false throws Error
 };
 
 /// Rates of one run after another.

@@ -35,6 +35,8 @@ struct ForwardContext::Impl {
     void attention_part(int l);
     /// The same for multi-head latent attention: forward_latent.cpp.
     void latent_attention_part(int l);
+    void observe_latent(const LatentWeights& lw, MatrixView<const float> raw,
+                        MatrixView<const float> k);
     /// `attended` from `query` and the caches, which hold the batch's keys and values.
     void attend(int l, const AttentionShape& shape);
     void feed_forward_part(int l, const PassOptions& options);

@@ -14,6 +14,19 @@
 
 namespace muster {
 
+/// What heads multiply with `keys`; attn_kv_b, whole, is a matrix that latents are multiplied with.
+void ForwardContext::Impl::observe_latent(const LatentWeights& lw, MatrixView<const float> raw,
+                                          MatrixView<const float> k) {
+    const int dim = config.head_dim;
+    if (lw.keys_by_row) {
+        activations->product(lw.keys[0], {k.data, k.rows, config.latent.kv_rank, k.stride});
+        return;
+    }
+    for (int64_t i = 0; i < config.heads; ++i)
+        activations->product(lw.keys[static_cast<size_t>(i)],
+                             {raw.data + i * dim, raw.rows, dim - config.turned(), raw.stride});
+}
+
 void ForwardContext::Impl::latent_attention_part(int l) {
     const LayerWeights& w = model.weights().layers[l];
     const LatentWeights& lw = w.latent;
@@ -33,13 +46,13 @@ void ForwardContext::Impl::latent_attention_part(int l) {
         rms_norm(stream.slice(first, n), w.attention_norm, eps, h.slice(first, n));
     });
     if (!lw.query_down.empty()) {
-        matmul(h, lw.query_down, narrow, executor, compute);
+        product(h, lw.query_down, narrow, compute);
         for_rows(batch.size(), [&](int first, int n) {
             rms_norm(narrow.slice(first, n), lw.query_down_norm, eps, narrow.slice(first, n));
         });
     }
-    matmul(lw.query_down.empty() ? h : narrow, w.query, raw, executor, compute);
-    matmul(h, lw.down, k, executor, compute);
+    product(lw.query_down.empty() ? h : narrow, w.query, raw, compute);
+    product(h, lw.down, k, compute);
     for_rows(batch.size(), [&](int first, int n) {
         const bool interleaved = config.rope == RopeLayout::norm;
         const MatrixView<float> c(k.row(first), n, a.kv_rank, key_dim);
@@ -53,7 +66,13 @@ void ForwardContext::Impl::latent_attention_part(int l) {
                             q.row(t) + i * key_dim + a.kv_rank);
         }
     });
+<<<<<<< HEAD
     head_matmul({raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
+=======
+    if (activations != nullptr) observe_latent(lw, raw, k);
+    (lw.keys_by_row ? head_matmul_by_row : head_matmul)(
+        {raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
+>>>>>>> cli
     const float usual = 1.0f / std::sqrt(static_cast<float>(dim));
     attend(l, {.heads = config.heads,
                .kv_heads = 1,
@@ -64,7 +83,12 @@ void ForwardContext::Impl::latent_attention_part(int l) {
                .sinks = w.sinks.empty() ? nullptr : w.sinks.data()});
     head_matmul({y.data, y.rows, a.kv_rank}, lw.values, {values.data, y.rows, a.value_dim},
                 executor, compute);
-    matmul(values, w.output, stream, executor, compute, /*accumulate=*/true);
+    if (activations != nullptr && !lw.keys_by_row) {
+        for (int64_t i = 0; i < heads; ++i)
+            activations->product(lw.values[static_cast<size_t>(i)],
+                                 {y.data + i * a.kv_rank, y.rows, a.kv_rank, y.stride});
+    }
+    product(values, w.output, stream, compute, /*accumulate=*/true);
 }
 
 }  // namespace muster

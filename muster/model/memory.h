@@ -7,7 +7,6 @@
 #include <string>
 
 #include "muster/core/dtype.h"
-#include "muster/kernels/matmul.h"
 #include "muster/model/model.h"
 
 namespace muster {
@@ -20,7 +19,6 @@ struct MemorySettings {
     int rows = 256;         ///< of one pass
     int workers = 1;        ///< threads
     bool panels = false;    ///< LoadOptions::panels
-    Compute compute = Compute::f32;
 };
 
 /// Bytes.

@@ -43,6 +43,7 @@ TEST_F(MemoryTest, NeedIsWhatIsTaken) {
     options.foresee = [&](const Model& m) {
         EXPECT_EQ(m.panel_bytes(), 0U);
         before = memory_need(m, s);
+        return true;
     };
     const Model model = load(DType::q8_0, options);
     const MemoryNeed need = memory_need(model, s);

@@ -94,8 +94,8 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
         layer.experts.check();
         if (layer.shared.size() > 0) layer.shared.check();
     }
-    if (options.foresee) options.foresee(m);
-    const bool copied = options.panels != nullptr;
+    bool copied = options.panels != nullptr;
+    if (options.foresee) copied = options.foresee(m) && copied;
     SerialExecutor alone;
     Executor& executor = copied                        ? *options.panels
                          : options.executor != nullptr ? *options.executor

@@ -77,8 +77,9 @@ struct LoadOptions {
     Executor* panels = nullptr;
     Executor* executor = nullptr;  ///< on whose threads weights are checked; none: the caller's
     /// Called once shape, vocabulary and the places of all weights are known and before a weight is
-    /// read; may throw to refuse the model (memory.h). May be empty.
-    std::function<void(const Model&)> foresee = {};
+    /// read: may throw to refuse the model (memory.h), and says whether `panels` is to be used,
+    /// where it is given. May be empty.
+    std::function<bool(const Model&)> foresee = {};
 };
 
 /// A decoder language model in a memory-mapped GGUF file or Hugging Face directory: shape, weights
