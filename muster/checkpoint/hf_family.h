@@ -21,12 +21,12 @@ struct HfFamily {
     std::string_view gguf;        ///< general.architecture
     std::string_view model_type;  ///< config.json's
     HfExperts experts = HfExperts::none;
-    bool permuted = false;     ///< rotary pairs (2 i, 2 i + 1) in GGUF, (i, i + half) here
-    std::string_view router;   ///< in a layer, without `.weight`
-    std::string_view shared;   ///< prefix of the shared experts in a layer; empty: none
-    bool shared_gate = false;  ///< shared_expert_gate
-    char qk_norm = 0;          ///< 0: none, 'h': of each head, 'a': of all heads at once
-    bool latent = false;       ///< multi-head latent attention
+    bool permuted = false;         ///< rotary pairs (2 i, 2 i + 1) in GGUF, (i, i + half) here
+    std::string_view router = {};  ///< in a layer, without `.weight`
+    std::string_view shared = {};  ///< prefix of the shared experts in a layer; empty: none
+    bool shared_gate = false;      ///< shared_expert_gate
+    char qk_norm = 0;              ///< 0: none, 'h': of each head, 'a': of all heads at once
+    bool latent = false;           ///< multi-head latent attention
     std::string_view ffn_norm = "ffn_norm";
 };
 

@@ -14,12 +14,13 @@
 
 namespace muster {
 
-/// What heads multiply with `keys`; attn_kv_b, whole, is a matrix that latents are multiplied with.
+/// What heads multiply with `keys`. A file's whole attn_kv_b, in which `values` lie, is a matrix
+/// that latents are multiplied with.
 void ForwardContext::Impl::observe_latent(const LatentWeights& lw, MatrixView<const float> raw,
                                           MatrixView<const float> k) {
     const int dim = config.head_dim;
-    if (lw.keys_by_row) {
-        activations->product(lw.keys[0], {k.data, k.rows, config.latent.kv_rank, k.stride});
+    if (lw.transposed_keys.capacity() > 0) {
+        activations->product(lw.values[0], {k.data, k.rows, config.latent.kv_rank, k.stride});
         return;
     }
     for (int64_t i = 0; i < config.heads; ++i)
@@ -66,13 +67,8 @@ void ForwardContext::Impl::latent_attention_part(int l) {
                             q.row(t) + i * key_dim + a.kv_rank);
         }
     });
-<<<<<<< HEAD
-    head_matmul({raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
-=======
     if (activations != nullptr) observe_latent(lw, raw, k);
-    (lw.keys_by_row ? head_matmul_by_row : head_matmul)(
-        {raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
->>>>>>> cli
+    head_matmul({raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
     const float usual = 1.0f / std::sqrt(static_cast<float>(dim));
     attend(l, {.heads = config.heads,
                .kv_heads = 1,
@@ -83,7 +79,7 @@ void ForwardContext::Impl::latent_attention_part(int l) {
                .sinks = w.sinks.empty() ? nullptr : w.sinks.data()});
     head_matmul({y.data, y.rows, a.kv_rank}, lw.values, {values.data, y.rows, a.value_dim},
                 executor, compute);
-    if (activations != nullptr && !lw.keys_by_row) {
+    if (activations != nullptr && lw.transposed_keys.capacity() == 0) {
         for (int64_t i = 0; i < heads; ++i)
             activations->product(lw.values[static_cast<size_t>(i)],
                                  {y.data + i * a.kv_rank, y.rows, a.kv_rank, y.stride});

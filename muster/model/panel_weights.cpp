@@ -25,33 +25,34 @@ constexpr size_t kBatchBytes = size_t{32} << 20;
 
 size_t aligned(size_t bytes) noexcept { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-void add(std::vector<WeightMatrix*>& out, WeightMatrix& w) {
+void add(std::vector<const WeightMatrix*>& out, const WeightMatrix& w) {
     if (!w.empty() && w.layout == WeightLayout::rows && panels_fit(w)) out.push_back(&w);
 }
 
-void add(std::vector<WeightMatrix*>& out, ExpertBank& bank) {
-    std::vector<WeightMatrix*> all;
-    for (Expert& e : bank.experts) {
-        for (WeightMatrix* w : {&e.gate, &e.up, &e.down}) {
+void add(std::vector<const WeightMatrix*>& out, const ExpertBank& bank) {
+    std::vector<const WeightMatrix*> all;
+    for (const Expert& e : bank.experts) {
+        for (const WeightMatrix* w : {&e.gate, &e.up, &e.down}) {
             if (!w->empty()) all.push_back(w);
         }
     }
     // One plain matrix, and moe_forward() computes the whole bank in floating point, by rows.
     const auto plain = [](const WeightMatrix* w) { return panel_planes(w->dtype).empty(); };
     if (std::any_of(all.begin(), all.end(), plain)) return;
-    for (WeightMatrix* w : all) add(out, *w);
+    for (const WeightMatrix* w : all) add(out, *w);
 }
 
-/// Layer by layer, the head last.
-std::vector<WeightMatrix*> matrices(ModelWeights& weights) {
-    std::vector<WeightMatrix*> out;
-    for (LayerWeights& layer : weights.layers) {
-        for (WeightMatrix* w : {&layer.query, &layer.key, &layer.value, &layer.output})
+/// What is arranged: layer by layer, the head last.
+std::vector<const WeightMatrix*> matrices(const ModelWeights& weights) {
+    std::vector<const WeightMatrix*> out;
+    for (const LayerWeights& layer : weights.layers) {
+        const LatentWeights& latent = layer.latent;
+        for (const WeightMatrix* w : {&layer.query, &layer.key, &layer.value, &layer.output,
+                                      &latent.query_down, &latent.down}) {
             add(out, *w);
-        LatentWeights& latent = layer.latent;
-        for (WeightMatrix* w : {&latent.query_down, &latent.down}) add(out, *w);
-        for (WeightMatrix& w : latent.keys) add(out, w);
-        for (WeightMatrix& w : latent.values) add(out, w);
+        }
+        for (const WeightMatrix& w : latent.keys) add(out, w);
+        for (const WeightMatrix& w : latent.values) add(out, w);
         add(out, layer.experts);
         add(out, layer.shared);
     }
@@ -70,7 +71,7 @@ struct Piece {
 };
 
 /// All pieces, in the order in which they are copied.
-std::vector<Piece> cut(const std::vector<WeightMatrix*>& matrices, std::byte* to) {
+std::vector<Piece> cut(const std::vector<const WeightMatrix*>& matrices, std::byte* to) {
     std::vector<Piece> pieces;
     for (const WeightMatrix* w : matrices) {
         const int64_t panels = w->rows / kPanelRows;
@@ -83,7 +84,7 @@ std::vector<Piece> cut(const std::vector<WeightMatrix*>& matrices, std::byte* to
     return pieces;
 }
 
-size_t total_bytes(const std::vector<WeightMatrix*>& matrices) {
+size_t total_bytes(const std::vector<const WeightMatrix*>& matrices) {
     size_t bytes = 0;
     for (const WeightMatrix* w : matrices) bytes += aligned(static_cast<size_t>(w->bytes()));
     return bytes;
@@ -92,13 +93,12 @@ size_t total_bytes(const std::vector<WeightMatrix*>& matrices) {
 }  // namespace
 
 size_t PanelWeights::bytes_of(const ModelWeights& weights) {
-    ModelWeights copy = weights;
-    return total_bytes(matrices(copy));
+    return total_bytes(matrices(weights));
 }
 
 PanelWeights::PanelWeights(ModelWeights& weights, const WeightMap& file, Executor& executor,
                            const Progress& progress) {
-    const std::vector<WeightMatrix*> all = matrices(weights);
+    const std::vector<const WeightMatrix*> all = matrices(weights);
     const size_t bytes = total_bytes(all);
     if (bytes == 0) return;
     const size_t size = (bytes + kLargePage - 1) / kLargePage * kLargePage;
@@ -124,10 +124,11 @@ PanelWeights::PanelWeights(ModelWeights& weights, const WeightMap& file, Executo
             throw Error("model", "loading was stopped");
     }
     std::byte* to = memory_.get();
-    for (WeightMatrix* w : all) {
-        w->data = to;
-        w->layout = WeightLayout::panels;
-        to += aligned(static_cast<size_t>(w->bytes()));
+    for (const WeightMatrix* arranged : all) {
+        WeightMatrix& w = const_cast<WeightMatrix&>(*arranged);  // of `weights`, which is ours
+        w.data = to;
+        w.layout = WeightLayout::panels;
+        to += aligned(static_cast<size_t>(w.bytes()));
     }
 }
 
