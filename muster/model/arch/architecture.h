@@ -51,6 +51,15 @@ class Keys {
     float real_or(std::string_view key, float fallback) const {
         return has(key) ? real(key) : fallback;
     }
+    float positive_or(std::string_view key, float fallback) const {
+        const float value = real_or(key, fallback);
+        return value > 0 ? value : refuse(key, "is not a number above 0");
+    }
+    float real_or(std::string_view key, float low, float high, float fallback) const;
+    /// An even number.
+    int even_or(std::string_view key, int64_t low, int64_t high, int fallback) const;
+    /// Throws Error: the key, and what is wrong with it.
+    [[noreturn]] float refuse(std::string_view key, const std::string& what) const;
 
   private:
     const WeightMap& file_;
