@@ -107,7 +107,8 @@ void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, Lay
 void bind_dense(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
 void bind_shared(const WeightMap& file, const ModelConfig& config, int layer,
                  LayerWeights& weights);
-/// ffn_{gate,up,down}_exps of a layer with experts of one width, and their biases.
+/// ffn_{gate,up,down}_exps, or ffn_{gate_up,down}_exps, of a layer with experts of one width, and
+/// their biases.
 void bind_stacked_experts(const WeightMap& file, const ModelConfig& config, int layer,
                           LayerWeights& weights);
 /// One expert of tensors {prefix}ffn_{gate,up,down}{suffix}.weight.
