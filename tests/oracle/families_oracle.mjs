@@ -43,6 +43,7 @@ const FAMILIES = [
     { preset: 'tiny-qwen2moe' },
     { preset: 'tiny-qwen3moe' },
     { preset: 'tiny-mixtral' },
+    { preset: 'tiny-mixtral-linear', slow: true },
     { preset: 'tiny-llama' },
     { preset: 'tiny-granitemoe' },
     { preset: 'tiny-granitemoe-shared', slow: true },

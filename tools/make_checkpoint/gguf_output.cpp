@@ -104,9 +104,11 @@ class Metadata {
     }
 
     void scaling() {
-        if (s_.scaling.kind != RopeScaling::Kind::yarn) return;
-        w_.set_string(prefix_ + "rope.scaling.type", "yarn");
+        const bool yarn = s_.scaling.kind == RopeScaling::Kind::yarn;
+        if (!yarn && s_.scaling.kind != RopeScaling::Kind::linear) return;
+        w_.set_string(prefix_ + "rope.scaling.type", yarn ? "yarn" : "linear");
         f32("rope.scaling.factor", s_.scaling.factor);
+        if (!yarn) return;
         u32("rope.scaling.original_context_length", s_.scaling.original_context);
         if (s_.scaling.mscale_all_dim > 0)
             f32("rope.scaling.yarn_log_multiplier", 0.1 * s_.scaling.mscale_all_dim);

@@ -57,6 +57,14 @@ CheckpointSpec tiny_mixtral() {
     return s;
 }
 
+/// Positions stretched linearly, as fine-tunings for longer contexts did before YaRN.
+CheckpointSpec tiny_mixtral_linear() {
+    CheckpointSpec s = tiny_mixtral();
+    s.rope_theta = 10000.0f;
+    s.scaling = {RopeScaling::Kind::linear, 4, 0, 0};
+    return s;
+}
+
 CheckpointSpec tiny_llama() {
     CheckpointSpec s = tiny(Family::llama);
     s.rope_theta = 500000.0f;
@@ -312,6 +320,7 @@ constexpr std::pair<std::string_view, CheckpointSpec (*)()> kPresets[] = {
     {"tiny-qwen2moe", tiny_qwen2moe},
     {"tiny-qwen3moe", tiny_qwen3moe},
     {"tiny-mixtral", tiny_mixtral},
+    {"tiny-mixtral-linear", tiny_mixtral_linear},
     {"tiny-llama", tiny_llama},
     {"tiny-deepseek2", tiny_deepseek2},
     {"tiny-deepseek2-old", tiny_deepseek2_old},

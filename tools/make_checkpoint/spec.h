@@ -17,7 +17,7 @@ std::string_view architecture(Family family) noexcept;
 
 /// How rotary positions are stretched.
 struct RopeScaling {
-    enum class Kind : uint8_t { none, yarn, llama3 };
+    enum class Kind : uint8_t { none, linear, yarn, llama3 };
     Kind kind = Kind::none;
     double factor = 1;
     int original_context = 0;

@@ -125,6 +125,32 @@ void bind_router(const WeightMap& file, const ModelConfig& c, int l, LayerWeight
 
 namespace {
 
+/// ffn_gate_up_exps: of each expert first the rows of its gate, then those of up; biases likewise.
+void bind_fused_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+    const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
+    const auto both =
+        matrices(file, layer_name(l, "ffn_gate_up_exps.weight"), experts, 2 * width, d);
+    const auto down = matrices(file, layer_name(l, "ffn_down_exps.weight"), experts, d, width);
+    w.experts = {.experts = {}, .activation = c.activation, .gated = true, .d_model = d};
+    std::span<const float> both_bias, down_bias;
+    if (c.layers[l].expert_bias) {
+        both_bias = vectors(file, layer_name(l, "ffn_gate_up_exps.bias"), experts, 2 * width);
+        down_bias = vectors(file, layer_name(l, "ffn_down_exps.bias"), experts, d);
+    }
+    for (int64_t e = 0; e < experts; ++e) {
+        Expert& expert = w.experts.experts.emplace_back();
+        expert.gate = expert.up = both[e];
+        expert.gate.rows = expert.up.rows = width;
+        expert.up.data = both[e].row(width);
+        expert.down = down[e];
+        if (both_bias.empty()) continue;
+        expert.gate_bias = both_bias.subspan(e * 2 * width, width);
+        expert.up_bias = both_bias.subspan((e * 2 + 1) * width, width);
+        expert.down_bias = down_bias.subspan(e * d, d);
+    }
+    w.experts.check();
+}
+
 void bind_bank(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
     const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
     if (file.has_tensor(layer_name(l, "ffn_up.0.weight"))) {
@@ -152,6 +178,8 @@ void bind_bank(const WeightMap& file, const ModelConfig& c, int l, LayerWeights&
 }  // namespace
 
 void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+    if (c.gated && file.has_tensor(layer_name(l, "ffn_gate_up_exps.weight")))
+        return bind_fused_experts(file, c, l, w);
     bind_bank(file, c, l, w);
     const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
     if (!c.layers[l].expert_bias) return;

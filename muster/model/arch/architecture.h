@@ -51,6 +51,15 @@ class Keys {
     float real_or(std::string_view key, float fallback) const {
         return has(key) ? real(key) : fallback;
     }
+    float positive_or(std::string_view key, float fallback) const {
+        const float value = real_or(key, fallback);
+        return value > 0 ? value : refuse(key, "is not a number above 0");
+    }
+    float real_or(std::string_view key, float low, float high, float fallback) const;
+    /// An even number.
+    int even_or(std::string_view key, int64_t low, int64_t high, int fallback) const;
+    /// Throws Error: the key, and what is wrong with it.
+    [[noreturn]] float refuse(std::string_view key, const std::string& what) const;
 
   private:
     const WeightMap& file_;
@@ -98,9 +107,9 @@ void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, Lay
 void bind_dense(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
 void bind_shared(const WeightMap& file, const ModelConfig& config, int layer,
                  LayerWeights& weights);
-/// ffn_{gate,up,down}_exps of a layer with experts of one width, and their biases. Matrices may
-/// also stand in tensors of their own, ffn_{gate,up,down}.E.weight: files of Mixtral from before
-/// 2024-04, and Hugging Face's.
+/// ffn_{gate,up,down}_exps, or ffn_{gate_up,down}_exps, of a layer with experts of one width, and
+/// their biases. Matrices may also stand in tensors of their own, ffn_{gate,up,down}.E.weight:
+/// files of Mixtral from before 2024-04, and Hugging Face's.
 void bind_stacked_experts(const WeightMap& file, const ModelConfig& config, int layer,
                           LayerWeights& weights);
 /// One expert of tensors {prefix}ffn_{gate,up,down}{suffix}.weight.

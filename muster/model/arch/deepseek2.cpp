@@ -17,19 +17,23 @@ namespace {
 void read_latent(const Keys& keys, ModelConfig& c) {
     const WeightMap& f = keys.file();
     c.latent.kv_rank = keys.integer("attention.kv_lora_rank", 1, kMostDimension);
-    if (f.has_tensor("blk.0.attn_q_a.weight"))
+    if (keys.has("attention.q_lora_rank") && !f.has_tensor("blk.0.attn_q.weight"))
         c.latent.query_rank = keys.integer("attention.q_lora_rank", 1, kMostDimension);
     // With a latent shown as one key/value head, the heads' own lengths have keys of their own.
     const bool split = keys.has("attention.key_length_mla");
-    c.head_dim = keys.integer(split ? "attention.key_length_mla" : "attention.key_length", 1,
-                              kMostDimension);
+    const char* key_length = split ? "attention.key_length_mla" : "attention.key_length";
+    c.head_dim = keys.integer(key_length, 1, kMostDimension);
     c.latent.value_dim = keys.integer(
         split ? "attention.value_length_mla" : "attention.value_length", 1, kMostDimension);
-    c.rope_dims = keys.integer("rope.dimension_count", 1, kMostDimension);
+    c.rope_dims = keys.integer("rope.dimension_count", 2, kMostDimension);
+    if (c.rope_dims % 2 != 0 || c.head_dim % 2 != 0 || c.rope_dims >= c.head_dim)
+        keys.refuse("rope.dimension_count",
+                    "is " + std::to_string(c.rope_dims) + " of the " + std::to_string(c.head_dim) +
+                        " of " + keys.full(key_length) + ", expected less and both even");
     c.kv_heads = 1;
     if (keys.real_or("attention.temperature_scale", 0) != 0)
-        throw Error(f.name(), "key " + keys.full("attention.temperature_scale") +
-                                  " is not 0: scores by position are not supported");
+        keys.refuse("attention.temperature_scale",
+                    "is not 0: scores by position are not supported");
 }
 
 /// DeepSeek's YaRN scales the scores, not the turned values: by (1 + 0.1 m ln factor)^2, m being
@@ -37,7 +41,7 @@ void read_latent(const Keys& keys, ModelConfig& c) {
 /// same. Without the key values are scaled as elsewhere, and scores as with m = 0 (llama.cpp).
 void read_scale(const Keys& keys, ModelConfig& c) {
     RopeScaling& s = c.rope_scaling;
-    const float m = keys.real_or("rope.scaling.yarn_log_multiplier", 0) / 0.1f;
+    const float m = keys.real_or("rope.scaling.yarn_log_multiplier", 0, 100, 0) / 0.1f;
     if (s.extrapolation == 0) return;
     if (m != 0) s.magnitude = keys.real_or("rope.scaling.attn_factor", 1);
     const float scale = s.magnitude * (1 + 0.1f * m * std::log(s.factor));
@@ -59,6 +63,10 @@ FeedForwardConfig read_mixture(const Keys& keys) {
     if (r.groups <= 1) {
         r.groups = r.groups_used = 1;
     } else {
+        if (ff.experts() % r.groups != 0)
+            keys.refuse("expert_group_count", "is " + std::to_string(r.groups) +
+                                                  ", expected a divisor of the " +
+                                                  std::to_string(ff.experts()) + " experts");
         r.groups_used = keys.integer("expert_group_used_count", 1, r.groups);
         // Ours: DeepSeek-V2 ranks a group by its best expert; llama.cpp takes two everywhere.
         constexpr std::string_view kTop = "muster.expert_group_top";
@@ -127,7 +135,10 @@ void bind_attention(const WeightMap& f, const ModelConfig& c, int l, LayerWeight
     }
     lw.down = binding::matrix(f, name("attn_kv_a_mqa.weight"), a.kv_rank + c.rope_dims, d);
     lw.norm = binding::vector(f, name("attn_kv_a_norm.weight"), a.kv_rank);
-    if (f.has_tensor(name("attn_kv_b.weight"))) {
+    const bool split =
+        f.has_tensor(name("attn_k_b.weight")) ||
+        (f.has("deepseek2.attention.key_length_mla") && !f.has_tensor(name("attn_kv_b.weight")));
+    if (!split) {
         bind_whole(f, c, name("attn_kv_b.weight"), lw);
     } else {
         lw.keys = binding::matrices(f, name("attn_k_b.weight"), heads, a.kv_rank, nope);
