@@ -37,6 +37,7 @@ libraries="$install/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
 "$bin/quantization" "$libraries/libggml-base.so"
 printf 'token ids of other families:\n'
 node "$install/tokenizer_families.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout" ${2:+"$2"}
+node "$install/tokenizer_llama.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout"
 
 for preset in tiny-mixtral tiny-qwen3moe tiny-gpt-oss; do
     "$bin/make_checkpoint" $preset -o "$work/$preset.gguf" --type bf16
