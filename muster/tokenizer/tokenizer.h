@@ -115,6 +115,8 @@ class Tokenizer {
     bool ends_text(int32_t id) const noexcept;
 
   private:
+    Tokenizer(Vocabulary vocabulary, std::string_view where);
+
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
@@ -130,7 +132,7 @@ void store_vocabulary(const Vocabulary& vocabulary, WeightMap& into);
 Vocabulary read_tokenizer_json(std::string_view json, std::string_view where);
 
 /// Reads tokenizer.json of a Hugging Face directory (untrusted), and what tokenizer_config.json,
-/// special_tokens_map.json, generation_config.json, chat_template.jinja and chat_template.json
+/// special_tokens_map.json, chat_template.jinja and chat_template.json
 /// beside it say, into tokenizer.ggml.*, tokenizer.chat_template* and muster.tokenizer.* keys:
 /// Tokenizer::from_gguf(into) and chat_templates_of(into) then work. The vocabulary is filled up
 /// to `rows` (of the embedding) with unused tokens. Throws Error naming file and part.
