@@ -139,11 +139,12 @@ Vocabulary read_tokenizer_json(std::string_view json, std::string_view where);
 void read_huggingface_tokenizer(const std::filesystem::path& directory, WeightMap& into,
                                 int64_t rows = 0);
 
-/// The Hugging Face tokenizer.json of the same tokeniser (model BPE with byte_fallback; merges from
-/// scores). The same ids where no two pieces have one score, but for two habits of that library: it
-/// reads added tokens in text, and U+2581 as a space. Needs tokenizers 0.20 or later; beside it,
-/// tokenizer_config.json should say `"clean_up_tokenization_spaces": false`. Throws Error as the
-/// constructor of Tokenizer does, and for byte-level vocabularies.
+/// The Hugging Face tokenizer.json of the same tokeniser: model BPE, byte-level ones with their
+/// merges and split rules, others with byte_fallback and merges from scores. The same ids where no
+/// two pieces have one score, but for two habits of that library: it reads added tokens in text,
+/// and U+2581 as a space. Needs tokenizers 0.20 or later; beside it, tokenizer_config.json should
+/// say `"clean_up_tokenization_spaces": false`. Throws Error as the constructor of Tokenizer does,
+/// and for a byte-level vocabulary with both a space in front and other split rules than GPT-2's.
 std::string to_tokenizer_json(const Vocabulary& vocabulary);
 
 /// The bytes of a SentencePiece model file (ModelProto) of a vocabulary: identity normalisation,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_ids SOURCE [--pre NAME] [--write OUT.gguf] FILE...
+// tokenizer_ids SOURCE [--pre NAME] [--write OUT.gguf] [--json OUT.json] FILE...
 // The token ids of files, by the tokeniser of a Hugging Face directory or a GGUF file: a line of
 // JSON for each,
 // {"plain": [...], "parsed": [...], "special": [...]}, which are the ids without bos and with text
 // that looks like a control token kept as text; with such text read as that token; and with bos
 // too. FILE.decoded gets the text of "parsed". --pre: as if tokenizer.ggml.pre said so. --write:
-// the vocabulary alone as a GGUF file, first.
+// the vocabulary alone as a GGUF file, first;
+// --json: as a tokenizer.json.
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -21,7 +22,7 @@
 namespace {
 
 struct Options {
-    std::string source, pre, output;
+    std::string source, pre, output, json;
     std::vector<std::string> files;
 };
 
@@ -33,6 +34,8 @@ Options parse(int argc, char** argv) {
             options.pre = argv[++i];
         } else if (argument == "--write" && i + 1 < argc) {
             options.output = argv[++i];
+        } else if (argument == "--json" && i + 1 < argc) {
+            options.json = argv[++i];
         } else if (options.source.empty()) {
             options.source = argument;
         } else {
@@ -86,6 +89,9 @@ int main(int argc, char** argv) {
         const muster::WeightMap map = load(options);
         if (!options.output.empty()) write(map, options.output);
         const auto tokenizer = muster::Tokenizer::from_gguf(map);
+        if (!options.json.empty()) {
+            std::ofstream(options.json) << muster::to_tokenizer_json(tokenizer.vocabulary());
+        }
         for (const std::string& file : options.files) print(tokenizer, file);
     } catch (const std::exception& error) {
         std::cerr << "tokenizer_ids: " << error.what() << '\n';

@@ -20,8 +20,8 @@ import { texts } from './tokenizer_texts.mjs';
 
 /** A vocabulary, and the names under which it is read; the first is what Muster itself writes. */
 const kVocabularies = {
-    qwen3: ['qwen2', 'gpt-2', 'olmo', 'dbrx', 'refact', 'deepseek-llm', 'stablelm2'],
-    gptoss: ['gpt-4o'],
+    qwen3: ['qwen2', 'gpt-2', 'olmo', 'dbrx', 'refact', 'deepseek-llm', 'stablelm2', 'superbpe'],
+    gptoss: ['gpt-4o', 'kimi-k2'],
     llama3: ['llama-bpe', 'tekken'],
     deepseek_v3: ['deepseek-v3', 'deepseek-coder'],
     llama2: ['default'],
@@ -52,7 +52,7 @@ function corpus() {
     });
 }
 
-const kCased = ['gpt-4o', 'tekken'];
+const kCased = ['gpt-4o', 'tekken', 'kimi-k2'];
 const known = (text, name) =>
     /[\u017f\u212a]/.test(text) ||
     text !== text.normalize('NFC') ||
