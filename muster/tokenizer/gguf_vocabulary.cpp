@@ -256,8 +256,7 @@ Tokenizer Tokenizer::from_gguf(const WeightMap& file) {
     }
     Vocabulary v = model == "llama" ? read_scored(file) : read_byte_level(file);
     read_added(file, v);
-    check_vocabulary(v, file.name() + ": " + std::string(kTokens));
-    return Tokenizer(std::move(v));
+    return {std::move(v), file.name() + ": " + std::string(kTokens)};
 }
 
 void store_vocabulary(const Vocabulary& vocabulary, WeightMap& into) {

@@ -2,7 +2,6 @@
 // The files beside a tokenizer.json, as Hugging Face's transformers reads them.
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -26,8 +25,9 @@ std::string read_text_file(const fs::path& path) {
         throw Error(path.string(), "the file is missing or larger than 512 MiB");
     }
     std::ifstream in(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(in), {}};
-    if (!in) throw Error(path.string(), "the file cannot be read");
+    std::string text(static_cast<size_t>(size), '\0');
+    if (!in.read(text.data(), static_cast<std::streamsize>(size)))
+        throw Error(path.string(), "the file cannot be read");
     return text;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Hugging Face's tokenizer.json (github.com/huggingface/tokenizers) as a vocabulary.
+#include <simdjson.h>
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -16,18 +17,32 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr size_t kMaxTokens = 4'000'000;
-constexpr int kMaxDepth = 64;
+namespace dom = simdjson::dom;
 
+constexpr size_t kMaxTokens = 4'000'000;
+constexpr size_t kMaxGaps = 65'536;  ///< ids without a token
+constexpr size_t kMaxDepth = 64;
+
+/// The two long parts stay as simdjson has them; the others are small.
 class Reader {
   public:
-    Reader(const Json& json, std::string_view where) : json_(json), where_(where) {}
+    Reader(const dom::object& json, std::string_view where) : where_(where) {
+        json_ = Json::object();
+        for (const auto& [key, value] : json) {
+            if (key == "model") {
+                read_model(value);
+            } else if (key == "added_tokens" || key == "normalizer" || key == "pre_tokenizer" ||
+                       key == "post_processor") {
+                json_[std::string(key)] = small(value);
+            }
+        }
+    }
 
     Vocabulary read() {
         const Json& model = member(json_, "model");
         const std::string type = model.value("type", "BPE");
         if (type != "BPE") fail("model.type is \"" + type + "\", expected \"BPE\"");
-        read_pieces(model);
+        read_pieces();
         read_added();
         for (size_t id = 0; id < v_.pieces.size(); ++id) {
             if (!v_.pieces[id].empty()) continue;
@@ -41,7 +56,7 @@ class Reader {
             fail("pre_tokenizer splits text without ByteLevel, which is not supported");
         }
         read_normalizer(part("normalizer"), 0);
-        read_merges(model);
+        read_merges();
         if (!byte_level_) finish_scores(model);
         v_.add_bos = false;
         read_post_processor(part("post_processor"), 0);
@@ -51,6 +66,23 @@ class Reader {
 
   private:
     [[noreturn]] void fail(const std::string& what) const { throw Error(where_, what); }
+
+    static Json small(const dom::element& value) { return Json::parse(simdjson::minify(value)); }
+
+    void read_model(const dom::element& model) {
+        dom::object members;
+        if (model.get(members) != simdjson::SUCCESS) fail("'model' is no object");
+        Json& settings = json_["model"] = Json::object();
+        for (const auto& [key, value] : members) {
+            if (key == "vocab") {
+                has_vocab_ = value.get(vocab_) == simdjson::SUCCESS;
+            } else if (key == "merges") {
+                has_merges_ = value.get(merges_) == simdjson::SUCCESS;
+            } else {
+                settings[std::string(key)] = small(value);
+            }
+        }
+    }
 
     const Json& member(const Json& object, const char* key) const {
         const auto found = object.find(key);
@@ -85,12 +117,12 @@ class Reader {
         return value;
     }
 
-    void put(const std::string& piece, const Json& id, TokenType type) {
-        if (!id.is_number_unsigned() || id.get<uint64_t>() >= kMaxTokens) {
-            fail("the id of token '" + piece.substr(0, 40) + "' is not a number below " +
-                 std::to_string(kMaxTokens));
+    void put(std::string_view piece, uint64_t id, TokenType type) {
+        if (id >= limit_) {
+            fail("the id of token '" + std::string(piece.substr(0, 40)) +
+                 "' is not a number below " + std::to_string(limit_));
         }
-        const size_t at = id.get<size_t>();
+        const auto at = static_cast<size_t>(id);
         if (at >= v_.pieces.size()) {
             v_.pieces.resize(at + 1);
             v_.types.resize(at + 1, TokenType::normal);
@@ -103,14 +135,17 @@ class Reader {
         v_.types[at] = type;
     }
 
-    void read_pieces(const Json& model) {
-        const Json& vocab = member(model, "vocab");
-        if (!vocab.is_object()) fail("model.vocab is no object");
-        v_.pieces.reserve(std::min(vocab.size() + 1024, kMaxTokens));
-        for (const auto& [piece, id] : vocab.items()) put(piece, id, TokenType::normal);
-        const size_t gaps = static_cast<size_t>(
-            std::count_if(v_.pieces.begin(), v_.pieces.end(), [](auto& p) { return p.empty(); }));
-        if (gaps > vocab.size() + 65536) fail("model.vocab leaves most ids without a token");
+    void read_pieces() {
+        if (!has_vocab_) fail("model.vocab is missing or no object");
+        const Json* added = part("added_tokens");
+        const size_t tokens = vocab_.size() + (added == nullptr ? 0 : added->size());
+        limit_ = std::min(tokens + kMaxGaps, kMaxTokens);
+        v_.pieces.reserve(std::min(tokens, limit_));
+        for (const auto& [piece, value] : vocab_) {
+            uint64_t id = UINT64_MAX;
+            if (value.get(id) != simdjson::SUCCESS) id = UINT64_MAX;
+            put(piece, id, TokenType::normal);
+        }
     }
 
     void read_added() {
@@ -120,34 +155,38 @@ class Reader {
         for (const Json& token : *tokens) {
             const bool special = truth(token, "special");
             const Json& id = member(token, "id");
-            put(text(token, "content"), id, special ? TokenType::control : TokenType::user_defined);
+            put(text(token, "content"), id.is_number_unsigned() ? id.get<uint64_t>() : UINT64_MAX,
+                special ? TokenType::control : TokenType::user_defined);
             const AddedTokenRule rule{id.get<int32_t>(), truth(token, "lstrip"),
                                       truth(token, "rstrip"), truth(token, "single_word")};
             if (rule.lstrip || rule.rstrip || rule.single_word) v_.added.push_back(rule);
         }
     }
 
-    void read_merges(const Json& model) {
+    /// "left right" or ["left", "right"].
+    std::pair<std::string_view, std::string_view> halves(const dom::element& merge) const {
+        std::string_view both, left, right;
+        if (merge.get(both) == simdjson::SUCCESS) {
+            const size_t space = both.find(' ', 1);
+            if (space == std::string_view::npos) fail("a merge has no space");
+            return {both.substr(0, space), both.substr(space + 1)};
+        }
+        dom::array two;
+        if (merge.get(two) != simdjson::SUCCESS || two.size() != 2 ||
+            two.at(0).get(left) != simdjson::SUCCESS || two.at(1).get(right) != simdjson::SUCCESS) {
+            fail("a merge is neither a string nor two");
+        }
+        return {left, right};
+    }
+
+    void read_merges() {
+        if (!has_merges_) fail("model.merges is missing or no array");
         PieceIndex index(v_.pieces);
         for (int32_t id = 0; id < v_.size(); ++id) index.insert(id);
-        const Json& merges = list(model, "merges");
-        v_.merges.reserve(merges.size());
+        v_.merges.reserve(merges_.size());
         std::string joined;
-        for (const Json& merge : merges) {
-            std::string_view left, right;
-            if (merge.is_string()) {
-                const std::string& both = merge.get_ref<const std::string&>();
-                const size_t space = both.find(' ', 1);
-                if (space == std::string::npos) fail("a merge has no space");
-                left = std::string_view(both).substr(0, space);
-                right = std::string_view(both).substr(space + 1);
-            } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-                       merge[1].is_string()) {
-                left = merge[0].get_ref<const std::string&>();
-                right = merge[1].get_ref<const std::string&>();
-            } else {
-                fail("a merge is neither a string nor two");
-            }
+        for (const dom::element merge : merges_) {
+            const auto [left, right] = halves(merge);
             joined.assign(left).append(right);
             const PieceMerge ids{index.find(left), index.find(right), index.find(joined)};
             if (ids.left < 0 || ids.right < 0 || ids.merged < 0) {
@@ -280,42 +319,36 @@ class Reader {
         }
     }
 
-    const Json& json_;
+    Json json_;
+    dom::object vocab_;
+    dom::array merges_;
+    bool has_vocab_ = false, has_merges_ = false;
+    size_t limit_ = 0;  ///< of ids
     std::string where_;
     Vocabulary v_;
     bool byte_level_ = false;
 };
 
-/// How deep arrays and objects are nested; the parser's own callback doubles its time.
-int depth_of(std::string_view json) noexcept {
-    int depth = 0, deepest = 0;
-    bool in_string = false;
-    for (size_t at = 0; at < json.size(); ++at) {
-        const char c = json[at];
-        if (in_string) {
-            at += c == '\\';
-            in_string = c != '"';
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            deepest = std::max(deepest, ++depth);
-        } else if (c == '}' || c == ']') {
-            --depth;
-        }
-    }
-    return deepest;
-}
-
 }  // namespace
 
 Vocabulary read_tokenizer_json(std::string_view json, std::string_view where) {
-    if (depth_of(json) > kMaxDepth) throw Error(where, "the JSON is nested more than 64 deep");
-    const Json parsed = Json::parse(json, nullptr, false);
-    if (!parsed.is_object()) throw Error(where, "this is not a JSON object");
+    if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
+    dom::parser parser;
+    dom::element root;
+    dom::object object;
+    auto error = parser.allocate(std::max<size_t>(json.size(), 64), kMaxDepth);
+    if (error == simdjson::SUCCESS) error = parser.parse(json.data(), json.size()).get(root);
+    if (error == simdjson::DEPTH_ERROR) {
+        throw Error(where, "the JSON is nested more than 64 deep");
+    }
+    if (error != simdjson::SUCCESS) {
+        throw Error(where, std::string("this is not JSON: ") + simdjson::error_message(error));
+    }
+    if (root.get(object) != simdjson::SUCCESS) throw Error(where, "this is not a JSON object");
     try {
-        return Reader(parsed, where).read();
-    } catch (const Json::exception& error) {
-        throw Error(where, std::string("a value has the wrong type: ") + error.what());
+        return Reader(object, where).read();
+    } catch (const Json::exception& e) {
+        throw Error(where, std::string("a value has the wrong type: ") + e.what());
     }
 }
 

@@ -7,6 +7,7 @@
 #include "muster/core/test_directory.h"
 #include "muster/tokenizer/byte_level.h"
 #include "muster/tokenizer/chat_template.h"
+#include "muster/tokenizer/pre_tokenizer.h"
 #include "muster/tokenizer/tokenizer.h"
 
 namespace muster {
@@ -54,6 +55,36 @@ TEST(HuggingFace, ADirectoryBecomesKeysThatMakeTheSameTokenizer) {
     EXPECT_THAT(tokenizer.encode("<tool>\xFF"), ElementsAre(260, 0xEF, 0xBF, 0xBD));
     EXPECT_EQ(tokenizer.decode(tokenizer.encode("ab 天 e\u0301")), "ab 天 \u00e9");
     EXPECT_EQ(chat_templates_of(map).at("rag"), "B");
+}
+
+TEST(HuggingFace, AByteLevelVocabularyIsWrittenAsItWasRead) {
+    Vocabulary v = read_tokenizer_json(json_text(), "t");
+    v.splits.push_back({R"(\p{N})", SplitRule::Keep::matches});
+    v.bos = 258;
+    v.add_bos = true;
+    const Vocabulary again = read_tokenizer_json(to_tokenizer_json(v), "t");
+    EXPECT_EQ(again.pieces, v.pieces);
+    EXPECT_EQ(again.types, v.types);
+    ASSERT_EQ(again.merges.size(), v.merges.size());
+    for (size_t i = 0; i < v.merges.size(); ++i) {
+        EXPECT_EQ(again.merges[i].left, v.merges[i].left);
+        EXPECT_EQ(again.merges[i].merged, v.merges[i].merged);
+    }
+    ASSERT_EQ(again.splits.size(), 2U);
+    EXPECT_EQ(again.splits[0].pattern, v.splits[0].pattern);
+    EXPECT_EQ(again.splits[1].keep, SplitRule::Keep::matches);
+    ASSERT_EQ(again.added.size(), 1U);
+    EXPECT_TRUE(again.added[0].rstrip);
+    EXPECT_TRUE(again.nfc && again.add_bos);
+    EXPECT_EQ(again.bos, 258);
+
+    v.add_space_prefix = true;
+    EXPECT_THROW(to_tokenizer_json(v), Error);
+    v.splits = {};
+    v.splits.push_back({std::string(named_split("gpt-2")->patterns[0])});
+    const Vocabulary spaced = read_tokenizer_json(to_tokenizer_json(v), "t");
+    EXPECT_TRUE(spaced.add_space_prefix);
+    EXPECT_EQ(spaced.splits[0].pattern, v.splits[0].pattern);
 }
 
 TEST(HuggingFace, DamageIsAnError) {

@@ -26,6 +26,13 @@ constexpr std::string_view kGpt4o =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+)"
     R"([\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*)"
     R"(|\s*[\r\n]+|\s+(?!\S)|\s+)";
+/// The published one has [...&&[^\p{Han}]] where this looks ahead.
+constexpr std::string_view kKimiK2 =
+    R"(\p{Han}+|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])*)"
+    R"((?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])+)"
+    R"((?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kTekken =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N})"
@@ -66,16 +73,23 @@ const std::vector<NamedSplit>& table() {
         nfc.nfc = true;
         NamedSplit whole;
         whole.ignore_merges = whole.add_bos = true;
-        add({"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2"}, {kLlama3}, whole);
+        add({"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2",
+             "midm-2.0"},
+            {kLlama3}, whole);
         add({"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {kLlama3});
-        add({"qwen2", "deepseek-r1-qwen", "megrez"}, {kQwen2}, nfc);
+        add({"qwen2", "deepseek-r1-qwen", "megrez", "kormo", "openpangu"}, {kQwen2}, nfc);
         add({"stablelm2", "hunyuan", "solar-open", "grok-2"}, {kQwen2});
         add({"qwen35"}, {kQwen35}, nfc);
         add({"gpt-4o", "llama4", "kanana2", "minimax-m2"}, {kGpt4o});
+        add({"kimi-k2"}, {kKimiK2});
+        add({"superbpe"}, {R"(\p{N}+)", R"((?=(\d{3})+(?!\d)))"});
         add({"tekken"}, {kTekken}, whole);
-        add({"gpt-2", "jais", "trillion", "granite-docling", "phi-2", "gigachat"}, {kGpt2});
+        add({"gpt-2", "jais", "trillion", "granite-docling", "phi-2", "gigachat", "exaone4",
+             "mellum", "a.x-4.0"},
+            {kGpt2});
         add({"olmo", "mpt"}, {kGpt2}, nfc);
-        add({"refact", "starcoder", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"},
+        add({"refact", "starcoder", "command-r", "cohere2_moe", "smollm", "codeshell", "exaone",
+             "minerva-7b"},
             {R"(\p{N})", kGpt2});
         add({"deepseek-llm"}, {R"([\r\n])", kDeepseekLlmLetters, kDeepseekLlmPunctuation, R"(\s+$)",
                                kDeepseekHan, R"(\p{N}+)"});

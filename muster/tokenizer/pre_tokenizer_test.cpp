@@ -36,15 +36,17 @@ TEST(PreTokenizer, FamiliesCutDifferently) {
     EXPECT_THAT(named("gpt-4o", "HelloWorld's"), ElementsAre("Hello", "World's"));
     EXPECT_THAT(named("deepseek-v3", "天地abc!x"), ElementsAre("天地", "abc", "!x"));
     EXPECT_THAT(named("refact", "ab12"), ElementsAre("ab", "1", "2"));
+    EXPECT_THAT(named("kimi-k2", "天地abc地X's 1234"),
+                ElementsAre("天地", "abc", "地", "X's", " ", "123", "4"));
     EXPECT_EQ(named_split("no such name"), nullptr);
 }
 
 TEST(PreTokenizer, EveryNameCompilesAndKeepsAllOfTheText) {
     for (const char* name :
-         {"llama-bpe",    "dbrx",           "qwen2",       "stablelm2",  "qwen35",
-          "gpt-4o",       "tekken",         "gpt-2",       "olmo",       "refact",
-          "deepseek-llm", "deepseek-coder", "deepseek-v3", "bailingmoe", "seed-coder",
-          "exaone-moe",   "falcon",         "bloom",       "viking",     "default"}) {
+         {"llama-bpe",    "dbrx",           "qwen2",       "stablelm2",  "qwen35",     "gpt-4o",
+          "kimi-k2",      "superbpe",       "tekken",      "gpt-2",      "olmo",       "refact",
+          "deepseek-llm", "deepseek-coder", "deepseek-v3", "bailingmoe", "seed-coder", "exaone-moe",
+          "falcon",       "bloom",          "viking",      "default"}) {
         for (const std::string& text :
              {std::string("Zwölf 123 天地 😀\r\n\t x\u0301 don't, §4 (a.b) \u00a0  "),
               std::string(1 << 16, 'a'), std::string(1 << 16, ' '), std::string(1 << 16, '7')}) {

@@ -113,8 +113,10 @@ struct Tokenizer::Impl {
     }
 };
 
-Tokenizer::Tokenizer(Vocabulary vocabulary) {
-    check_vocabulary(vocabulary, "tokenizer");
+Tokenizer::Tokenizer(Vocabulary vocabulary) : Tokenizer(std::move(vocabulary), "tokenizer") {}
+
+Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view where) {
+    check_vocabulary(vocabulary, where);
     impl_ = std::make_unique<Impl>(std::move(vocabulary));
 }
 

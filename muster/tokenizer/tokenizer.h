@@ -115,6 +115,8 @@ class Tokenizer {
     bool ends_text(int32_t id) const noexcept;
 
   private:
+    Tokenizer(Vocabulary vocabulary, std::string_view where);
+
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
@@ -130,18 +132,19 @@ void store_vocabulary(const Vocabulary& vocabulary, WeightMap& into);
 Vocabulary read_tokenizer_json(std::string_view json, std::string_view where);
 
 /// Reads tokenizer.json of a Hugging Face directory (untrusted), and what tokenizer_config.json,
-/// special_tokens_map.json, generation_config.json, chat_template.jinja and chat_template.json
+/// special_tokens_map.json, chat_template.jinja and chat_template.json
 /// beside it say, into tokenizer.ggml.*, tokenizer.chat_template* and muster.tokenizer.* keys:
 /// Tokenizer::from_gguf(into) and chat_templates_of(into) then work. The vocabulary is filled up
 /// to `rows` (of the embedding) with unused tokens. Throws Error naming file and part.
 void read_huggingface_tokenizer(const std::filesystem::path& directory, WeightMap& into,
                                 int64_t rows = 0);
 
-/// The Hugging Face tokenizer.json of the same tokeniser (model BPE with byte_fallback; merges from
-/// scores). The same ids where no two pieces have one score, but for two habits of that library: it
-/// reads added tokens in text, and U+2581 as a space. Needs tokenizers 0.20 or later; beside it,
-/// tokenizer_config.json should say `"clean_up_tokenization_spaces": false`. Throws Error as the
-/// constructor of Tokenizer does, and for byte-level vocabularies.
+/// The Hugging Face tokenizer.json of the same tokeniser: model BPE, byte-level ones with their
+/// merges and split rules, others with byte_fallback and merges from scores. The same ids where no
+/// two pieces have one score, but for two habits of that library: it reads added tokens in text,
+/// and U+2581 as a space. Needs tokenizers 0.20 or later; beside it, tokenizer_config.json should
+/// say `"clean_up_tokenization_spaces": false`. Throws Error as the constructor of Tokenizer does,
+/// and for a byte-level vocabulary with both a space in front and other split rules than GPT-2's.
 std::string to_tokenizer_json(const Vocabulary& vocabulary);
 
 /// The bytes of a SentencePiece model file (ModelProto) of a vocabulary: identity normalisation,

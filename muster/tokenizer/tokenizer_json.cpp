@@ -4,8 +4,13 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
+#include "muster/core/error.h"
+#include "muster/tokenizer/pre_tokenizer.h"
 #include "muster/tokenizer/tokenizer.h"
 #include "muster/tokenizer/utf8.h"
 #include "muster/tokenizer/vocabulary.h"
@@ -42,32 +47,59 @@ Json merges(const Vocabulary& v) {
     return list;
 }
 
-Json model(const Vocabulary& v) {
+Json merges_in_order(const Vocabulary& v) {
+    Json list = Json::array();
+    for (const PieceMerge& merge : v.merges) {
+        list.push_back(Json::array({v.pieces[merge.left], v.pieces[merge.right]}));
+    }
+    return list;
+}
+
+/// nlohmann's push_back() into an ordered object looks through all of it.
+Json vocab_of(const Vocabulary& v) {
     Json vocab = Json::object();
-    for (int32_t id = 0; id < v.size(); ++id) vocab.push_back({v.pieces[id], id});
+    auto& members = vocab.get_ref<Json::object_t&>();
+    members.reserve(v.pieces.size());
+    for (int32_t id = 0; id < v.size(); ++id) {
+        // Added tokens and gaps need no place here, and in byte-level files have none.
+        if (v.kind == Vocabulary::Kind::byte_level && v.types[id] != TokenType::normal) continue;
+        members.emplace_back(v.pieces[id], id);
+    }
+    return vocab;
+}
+
+Json model(const Vocabulary& v) {
+    Json vocab = vocab_of(v);
+    const bool scored = v.kind == Vocabulary::Kind::scores;
     return {{"type", "BPE"},
             {"dropout", nullptr},
             {"unk_token", v.unk >= 0 ? Json(v.pieces[v.unk]) : Json(nullptr)},
             {"continuing_subword_prefix", nullptr},
             {"end_of_word_suffix", nullptr},
-            {"fuse_unk", true},
+            {"fuse_unk", scored},
             {"byte_fallback", has_byte_fallback(v)},
-            {"ignore_merges", false},
+            {"ignore_merges", v.ignore_merges},
             {"vocab", std::move(vocab)},
-            {"merges", merges(v)}};
+            {"merges", scored ? merges(v) : merges_in_order(v)}};
 }
 
 Json added_tokens(const Vocabulary& v) {
+    const bool scored = v.kind == Vocabulary::Kind::scores;
+    std::unordered_map<int32_t, AddedTokenRule> rules;
+    for (const AddedTokenRule& rule : v.added) rules.emplace(rule.id, rule);
     Json list = Json::array();
     for (int32_t id = 0; id < v.size(); ++id) {
         const TokenType type = v.types[id];
         const bool special = type == TokenType::control || type == TokenType::unknown;
         if (!special && type != TokenType::user_defined) continue;
+        const auto found = rules.find(id);
+        const AddedTokenRule rule = found == rules.end() ? AddedTokenRule{} : found->second;
+        const bool as_it_is = special || !scored;
         list.push_back({{"id", id},
-                        {"content", special ? v.pieces[id] : with_spaces(v.pieces[id])},
-                        {"single_word", false},
-                        {"lstrip", false},
-                        {"rstrip", false},
+                        {"content", as_it_is ? v.pieces[id] : with_spaces(v.pieces[id])},
+                        {"single_word", rule.single_word},
+                        {"lstrip", rule.lstrip},
+                        {"rstrip", rule.rstrip},
                         {"normalized", false},
                         {"special", special}});
     }
@@ -79,13 +111,48 @@ Json replace(std::string_view from, std::string_view to) {
 }
 
 Json normalizer(const Vocabulary& v) {
+    if (v.kind == Vocabulary::Kind::byte_level) {
+        return v.nfc ? Json{{"type", "NFC"}} : Json(nullptr);
+    }
     if (!v.add_space_prefix) return replace(" ", kSpacePiece);
     return {{"type", "Sequence"},
             {"normalizers", Json::array({{{"type", "Prepend"}, {"prepend", kSpacePiece}},
                                          replace(" ", kSpacePiece)})}};
 }
 
+Json byte_level(bool add_prefix_space, bool use_regex) {
+    return {{"type", "ByteLevel"},
+            {"add_prefix_space", add_prefix_space},
+            {"trim_offsets", true},
+            {"use_regex", use_regex}};
+}
+
+/// The rules as splits, then bytes as characters.
+Json pre_tokenizer(const Vocabulary& v) {
+    if (v.kind == Vocabulary::Kind::scores) return nullptr;
+    if (v.splits.size() == 1 && v.splits[0].pattern == gpt2_pattern() &&
+        v.splits[0].keep == SplitRule::Keep::all) {
+        return byte_level(v.add_space_prefix, true);
+    }
+    if (v.add_space_prefix) {
+        throw Error("to_tokenizer_json",
+                    "a space in front cannot be written beside these split rules, expected the "
+                    "rule of GPT-2 or no space");
+    }
+    Json steps = Json::array();
+    for (const SplitRule& rule : v.splits) {
+        const bool matches = rule.keep == SplitRule::Keep::matches;
+        steps.push_back({{"type", "Split"},
+                         {"pattern", {{"Regex", rule.pattern}}},
+                         {"behavior", matches ? "Removed" : "Isolated"},
+                         {"invert", matches}});
+    }
+    steps.push_back(byte_level(false, false));
+    return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
+}
+
 Json decoder(const Vocabulary& v) {
+    if (v.kind == Vocabulary::Kind::byte_level) return byte_level(v.add_space_prefix, true);
     Json steps =
         Json::array({replace(kSpacePiece, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}});
     if (v.add_space_prefix) {
@@ -116,13 +183,12 @@ Json post_processor(const Vocabulary& v) {
 
 std::string to_tokenizer_json(const Vocabulary& vocabulary) {
     check_vocabulary(vocabulary, "to_tokenizer_json");
-    need_scores(vocabulary, "to_tokenizer_json");
     const Json json = {{"version", "1.0"},
                        {"truncation", nullptr},
                        {"padding", nullptr},
                        {"added_tokens", added_tokens(vocabulary)},
                        {"normalizer", normalizer(vocabulary)},
-                       {"pre_tokenizer", nullptr},
+                       {"pre_tokenizer", pre_tokenizer(vocabulary)},
                        {"post_processor", post_processor(vocabulary)},
                        {"decoder", decoder(vocabulary)},
                        {"model", model(vocabulary)}};

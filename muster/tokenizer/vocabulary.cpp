@@ -5,9 +5,9 @@
 #include <bitset>
 #include <climits>
 #include <cmath>
-#include <unordered_set>
 
 #include "muster/core/error.h"
+#include "muster/tokenizer/piece_index.h"
 #include "muster/tokenizer/utf8.h"
 
 namespace muster {
@@ -30,7 +30,7 @@ void check_sizes(const Vocabulary& v, std::string_view where) {
 }
 
 void check_pieces(const Vocabulary& v, std::string_view where) {
-    std::unordered_set<std::string_view> seen;
+    PieceIndex seen(v.pieces);
     for (size_t id = 0; id < v.pieces.size(); ++id) {
         const std::string& piece = v.pieces[id];
         if (piece.empty()) throw Error(where, piece_name(id) + " is empty");
@@ -39,7 +39,7 @@ void check_pieces(const Vocabulary& v, std::string_view where) {
                                    " bytes, expected at most " + std::to_string(kMaxPieceBytes));
         }
         if (!is_valid_utf8(piece)) throw Error(where, piece_name(id) + " is not valid UTF-8");
-        if (!seen.insert(piece).second) {
+        if (seen.insert(static_cast<int32_t>(id)) != static_cast<int32_t>(id)) {
             throw Error(where, piece_name(id) + " (" + piece + ") is repeated");
         }
         if (!v.scores.empty() && !std::isfinite(v.scores[id])) {

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # run.sh [BUILD] [--all]: other programs beside Muster, on a small model trained for it here: token ids (llama.cpp, Hugging
-# Face's tokenizers), GGML's weight formats and the quality of their encoding, the Hugging Face directory's weights and
-# settings, and next-token distributions (llama.cpp: f32 and q8_0; random models of every family in f32 and their usual
-# format, with --all in q8_0 and q4_k too). BUILD (build/test) holds the programs and, in
-# oracle/, the npm packages: downloaded once, again when package-lock.json changes.
+# Face's tokenizers, also on the published vocabularies of other families), GGML's weight formats and the quality of their
+# encoding, the Hugging Face directory's weights and settings, and next-token distributions (llama.cpp: f32 and q8_0; random
+# models of every family in f32 and their usual format, with --all in q8_0 and q4_k and on longer texts too). BUILD
+# (build/test) holds the programs and, in oracle/, the npm packages: downloaded once, again when package-lock.json changes.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 bin="$(cd "${1:-$root/build/test}" && pwd)"
@@ -35,6 +35,10 @@ libraries="$install/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
     --modules "$install/node_modules" --node "$(command -v node)"
 
 "$bin/quantization" "$libraries/libggml-base.so"
+printf 'token ids of other families:\n'
+node "$install/tokenizer_families.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout" ${2:+"$2"}
+node "$install/tokenizer_llama.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout"
+
 for preset in tiny-mixtral tiny-qwen3moe tiny-gpt-oss; do
     "$bin/make_checkpoint" $preset -o "$work/$preset.gguf" --type bf16
 done

@@ -143,13 +143,15 @@ class Metadata {
 Vocabulary fitted(Vocabulary vocabulary, int size) {
     const int before = vocabulary.size();
     vocabulary.pieces.resize(size);
-    vocabulary.scores.resize(size, -1e6f);
+    if (vocabulary.kind == Vocabulary::Kind::scores) vocabulary.scores.resize(size, -1e6f);
     vocabulary.types.resize(size, TokenType::unused);
     for (int i = before; i < size; ++i) vocabulary.pieces[i] = fmt::format("[unused{}]", i);
     std::erase_if(vocabulary.merges, [&](const PieceMerge& m) {
         return std::max({m.left, m.right, m.merged}) >= size;
     });
-    for (int32_t* special : {&vocabulary.bos, &vocabulary.eos, &vocabulary.unk})
+    std::erase_if(vocabulary.added, [&](const AddedTokenRule& rule) { return rule.id >= size; });
+    for (int32_t* special :
+         {&vocabulary.bos, &vocabulary.eos, &vocabulary.unk, &vocabulary.eot, &vocabulary.pad})
         if (*special >= size) *special = -1;
     return vocabulary;
 }
