@@ -197,6 +197,19 @@ TEST_F(Commands, ExportWritesGgufAndHf) {
     EXPECT_EQ(t.run({"inspect", (model / "x.gguf").string()}), 0);
     EXPECT_EQ(document({"export", checkpoint, "-o", (model / "hf/").string()}).at("format"), "hf");
     EXPECT_TRUE(std::filesystem::exists(model / "hf/config.json"));
+    ASSERT_EQ(t.run({"inspect", (model / "hf").string()}), 0) << t.err.str();
+    const json c = document({"convert", (model / "hf").string(), (model / "back.gguf").string()});
+    EXPECT_EQ(c.at("architecture"), "olmoe");
+    EXPECT_EQ(c.at("files").size(), 1u);
+    EXPECT_EQ(c.at("bytes"), std::filesystem::file_size(model / "back.gguf"));
+    EXPECT_EQ(t.run({"run", (model / "back.gguf").string(), "-p", "the", "-n", "4"}), 0);
+    const json h = document(
+        {"convert", (model / "back.gguf").string(), (model / "again").string(), "--type", "f32"});
+    EXPECT_GE(h.at("files").size(), 4u);
+    EXPECT_EQ(t.run({"run", (model / "again").string(), "-p", "the", "-n", "4"}), 0);
+    expect_error({"convert", (model / "back.gguf").string(), (model / "again").string()},
+                 "is there already");
+    expect_error({"convert", (model / "heldout").string(), (model / "y.gguf").string()}, "");
     expect_error({"export", (model / "heldout").string(), "-o", (model / "y.gguf").string()}, "");
 }
 

@@ -73,7 +73,8 @@ void json_flag(CLI::App* app, bool& json) {
 }
 
 void model_options(CLI::App* app, ModelOptions& options) {
-    app->add_option("MODEL", options.model, "A GGUF file, or default: the shipped model")
+    app->add_option("MODEL", options.model,
+                    "A GGUF file, a directory, or default: the shipped model")
         ->required()
         ->type_name("MODEL");
     whole(app, "--threads", options.threads, 1, 1024, "Threads (all that the process may use)");
@@ -222,9 +223,32 @@ CLI::App* add_export(CLI::App& app, ExportOptions& o) {
     return c;
 }
 
+CLI::App* add_convert(CLI::App& app, ConvertOptions& o) {
+    auto* c = app.add_subcommand("convert", "Between Hugging Face directories and GGUF files");
+    c->add_option("MODEL", o.input, "A directory with config.json, or a GGUF file")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("OUTPUT", o.output, "A .gguf file, or else a new directory")
+        ->required()
+        ->type_name("FILE");
+    choices(c->add_option("--type", o.type, "Format of a directory's tensors (bf16)"),
+            {"f32", "f16", "bf16"});
+    c->add_option("--max-shard-size", o.max_shard_bytes,
+                  "Split into files of so many bytes at most (a directory's: 5 GB)")
+        ->type_name("SIZE")
+        ->transform(CLI::AsSizeValue(false));
+    json_flag(c, o.json);
+    c->footer(
+        "GGUF files keep the weights' format; muster quantize takes directories, too.\n"
+        "Examples:\n  muster convert Qwen3-30B-A3B/ model-bf16.gguf\n"
+        "  muster convert mixtral.gguf mixtral-hf/ --type f16");
+    return c;
+}
+
 CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
     auto* c = app.add_subcommand("quantize", "Write a model file in smaller formats");
-    c->add_option("MODEL", o.input, "A GGUF file (f32, f16, bf16), or a part of a split one")
+    c->add_option("MODEL", o.input,
+                  "A GGUF file (f32, f16, bf16), a part of a split one, or a directory")
         ->required()
         ->type_name("MODEL");
     c->add_option("OUTPUT", o.output, "The GGUF file to write")->required()->type_name("FILE");
@@ -294,6 +318,7 @@ struct Program {
     BenchOptions bench;
     TokenizeOptions tokenize;
     ExportOptions export_;
+    ConvertOptions convert;
     QuantizeOptions quantize;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
@@ -322,6 +347,7 @@ struct Program {
         add_tokenize(app, tokenize);
         add_train(app, unused, unused_flag);
         add_export(app, export_);
+        add_convert(app, convert);
         add_quantize(app, quantize);
         add_completion(app, completion);
     }
@@ -334,6 +360,7 @@ struct Program {
         if (name == "bench") return bench;
         if (name == "tokenize") return tokenize;
         if (name == "export") return export_;
+        if (name == "convert") return convert;
         if (name == "quantize") return quantize;
         if (name == "demo") return demo;
         return completion;

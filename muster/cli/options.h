@@ -8,6 +8,7 @@
 
 #include "muster/cli/bench.h"
 #include "muster/cli/completion.h"
+#include "muster/cli/convert.h"
 #include "muster/cli/demo.h"
 #include "muster/cli/eval.h"
 #include "muster/cli/export.h"
@@ -19,9 +20,9 @@
 
 namespace muster::cli {
 
-using CommandOptions =
-    std::variant<RunOptions, EvalOptions, InspectOptions, BenchOptions, TokenizeOptions,
-                 ExportOptions, QuantizeOptions, TrainOptions, DemoOptions, CompletionOptions>;
+using CommandOptions = std::variant<RunOptions, EvalOptions, InspectOptions, BenchOptions,
+                                    TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions,
+                                    TrainOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

@@ -102,6 +102,9 @@ TEST(Options, OtherCommands) {
     EXPECT_EQ(parse<QuantizeOptions>({"quantize", "a", "b"}).type, "Q4_K_M");
     EXPECT_EQ(parse<QuantizeOptions>({"quantize", "a", "b", "q8_0", "--imatrix", "i"}).importance,
               "i");
+    EXPECT_EQ(
+        parse<ConvertOptions>({"convert", "a", "b", "--max-shard-size", "2G"}).max_shard_bytes,
+        uint64_t{2} << 30);
     EXPECT_EQ(parse<ExportOptions>({"export", "c", "-o", "x", "--type", "q8_0"}).type, "q8_0");
     EXPECT_EQ(parse<DemoOptions>({"demo"}).model.model, "default");
     EXPECT_THAT(parse<DemoOptions>({"demo", "--routing", "top-k:3"}).routing,

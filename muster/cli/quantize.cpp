@@ -7,13 +7,13 @@
 #include <map>
 #include <ostream>
 
-#include "muster/checkpoint/gguf.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
 #include "muster/core/error.h"
 #include "muster/core/thread_team.h"
+#include "muster/model/open_model.h"
 #include "muster/model/quantize.h"
 
 namespace muster::cli {
@@ -139,7 +139,7 @@ int quantize_command(const QuantizeOptions& options, Terminal& terminal) {
         settings.importance = &importance;
         settings.importance_name = options.importance.filename().string();
     }
-    const WeightMap model = open_gguf(options.input);
+    const WeightMap model = open_model(options.input, HfUse::convert);
     ThreadTeam team(options.threads);
     const QuantizeReport report = [&] {
         ProgressBar bar(terminal);

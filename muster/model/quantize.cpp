@@ -10,6 +10,7 @@
 #include "muster/checkpoint/tensor_checks.h"
 #include "muster/checkpoint/validate.h"
 #include "muster/core/error.h"
+#include "muster/model/convert.h"
 #include "muster/quant/convert.h"
 #include "muster/quant/quantize.h"
 
@@ -25,9 +26,13 @@ bool in_blocks(DType dtype) { return dtype_info(dtype).block_elements > 1; }
 /// Makes one tensor's bytes, chunk by chunk.
 class TensorQuantizer {
   public:
-    TensorQuantizer(const TensorView& view, const std::vector<float>* importance,
+    TensorQuantizer(const WeightMap& model, const std::vector<float>* importance,
                     QuantizedTensor& result, Executor& executor)
-        : view_(view), importance_(importance), result_(result), executor_(executor) {}
+        : model_(model),
+          view_(model.tensors().find(result.type.name)->second),
+          importance_(importance),
+          result_(result),
+          executor_(executor) {}
 
     void run(const GgufWriter::Sink& sink) {
         const int64_t cols = view_.shape.back();
@@ -68,7 +73,8 @@ class TensorQuantizer {
     Errors convert(int64_t first, int64_t count, std::byte* out) const {
         const int64_t cols = view_.shape.back(), n = count * cols;
         std::vector<float> values(static_cast<size_t>(n)), decoded(values.size());
-        decode_row(view_.dtype, view_.data + dtype_bytes(view_.dtype, first * cols), values.data(),
+        std::vector<std::byte> buffer;
+        decode_row(view_.dtype, model_.rows(result_.type.name, first, count, buffer), values.data(),
                    n);
         const int64_t matrix_rows = rows_per_importance();
         for (int64_t r = 0; r < count;) {
@@ -99,6 +105,7 @@ class TensorQuantizer {
         return std::span(*importance_).subspan(static_cast<size_t>(matrix) * cols, cols);
     }
 
+    const WeightMap& model_;
     const TensorView& view_;
     const std::vector<float>* importance_;
     QuantizedTensor& result_;
@@ -121,6 +128,18 @@ const std::vector<float>* find_importance(const QuantizeSettings& settings, cons
     return &found->second;
 }
 
+bool finite(const WeightMap& model, const std::string& name, const TensorView& view) {
+    const int64_t cols = view.shape.back(), rows = view.elements() / cols;
+    const int64_t chunk = std::max<int64_t>(1, kChunkValues / cols);
+    std::vector<std::byte> buffer;
+    for (int64_t first = 0; first < rows; first += chunk) {
+        const int64_t count = std::min(chunk, rows - first);
+        if (has_non_finite({view.dtype, {count, cols}, model.rows(name, first, count, buffer)}))
+            return false;
+    }
+    return true;
+}
+
 void check_source(const WeightMap& model, const TensorType& type, const TensorView& view,
                   const QuantizeSettings& settings) {
     if (in_blocks(type.from) && type.from != type.to && !settings.allow_requantize) {
@@ -129,7 +148,7 @@ void check_source(const WeightMap& model, const TensorType& type, const TensorVi
                                 "f32, f16 or bf16 (or --allow-requantize)",
                                 type.name, dtype_info(type.from).name));
     }
-    if (has_non_finite(view)) {
+    if (!finite(model, type.name, view)) {
         throw Error(model.name(), fmt::format("tensor {} holds NaN or infinity, expected finite "
                                               "weights",
                                               quote(type.name)));
@@ -188,14 +207,17 @@ QuantizeReport quantize_model(const WeightMap& model, const std::filesystem::pat
         result.bytes_after = dtype_bytes(plan[i].to, view.elements());
         check_source(model, plan[i], view, settings);
         if (plan[i].from == plan[i].to) {
-            writer.add_tensor(plan[i].name, view);
+            writer.add_tensor(plan[i].name, view.dtype, view.shape,
+                              [&model, &result](const GgufWriter::Sink& sink) {
+                                  give_rows(model, result.type.name, sink);
+                              });
             continue;
         }
         const std::vector<float>* importance = find_importance(settings, plan[i].name, view);
         result.weighted = importance != nullptr && in_blocks(plan[i].to);
         writer.add_tensor(plan[i].name, plan[i].to, view.shape,
-                          [&view, importance, &result, &executor](const GgufWriter::Sink& sink) {
-                              TensorQuantizer(view, importance, result, executor).run(sink);
+                          [&model, importance, &result, &executor](const GgufWriter::Sink& sink) {
+                              TensorQuantizer(model, importance, result, executor).run(sink);
                           });
     }
     writer.write(output, progress);

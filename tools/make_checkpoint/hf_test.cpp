@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "muster/checkpoint/gguf.h"
+#include "muster/checkpoint/hf_files.h"
 #include "muster/core/test_directory.h"
 #include "muster/core/thread_team.h"
+#include "muster/model/convert.h"
 #include "muster/model/forward.h"
 #include "muster/model/open_model.h"
 #include "tools/make_checkpoint/gguf_output.h"
@@ -79,6 +81,42 @@ TEST_P(HuggingFace, ConversionGivesTheGgufFile) {
         EXPECT_TRUE(std::equal(made, made + tensor.bytes(), tensor.data)) << name;
     }
     EXPECT_EQ(hf.tensors().size(), gguf.tensors().size());
+}
+
+TEST_P(HuggingFace, WrittenFromTheGgufFileItIsTheSameModel) {
+    write("f32", {});
+    convert_to_hf(open_gguf(gguf_), directory_ / "back", {DType::f32, 1 << 20});
+    const HfFiles written(hf_), back(directory_ / "back");
+    EXPECT_EQ(back.names(), written.names());
+    for (const std::string& name : written.names()) {
+        const TensorView &a = *written.find(name), &b = *back.find(name);
+        EXPECT_EQ(a.shape, b.shape) << name;
+        EXPECT_TRUE(std::equal(a.data, a.data + a.bytes(), b.data)) << name;
+    }
+    EXPECT_EQ(logits(Model::load(hf_)), logits(Model::load(directory_ / "back")));
+}
+
+TEST(HuggingFaceMxfp4, ExpertsAreThoseOfTheGgufFileBothWays) {
+    CheckpointSpec spec = preset("tiny-gpt-oss");
+    spec.layers = 2;
+    spec.vocab = 512;
+    const TemporaryDirectory directory;
+    const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
+    const Vocabulary vocabulary = Tokenizer::from_gguf(source).vocabulary();
+    write_gguf(spec, vocabulary, {parse_file_type("mxfp4_moe"), false, 0}, directory / "m.gguf");
+    write_hf(spec, vocabulary, {DType::bf16, true, 0}, directory / "hf");
+    convert_to_hf(open_gguf(directory / "m.gguf"), directory / "back", {});
+    const WeightMap gguf = open_gguf(directory / "m.gguf");
+    for (const char* hf : {"hf", "back"}) {
+        const WeightMap map = open_hf(directory / hf, HfUse::run);
+        for (const auto& [name, tensor] : gguf.tensors()) {
+            if (!name.ends_with("_exps.weight")) continue;
+            const TensorView& other = map.tensor(name, tensor.shape);
+            ASSERT_EQ(other.dtype, DType::mxfp4);
+            EXPECT_TRUE(std::equal(other.data, other.data + other.bytes(), tensor.data)) << name;
+        }
+        EXPECT_NO_THROW(logits(Model::load(directory / hf)));
+    }
 }
 
 std::vector<std::string> tiny_presets() {
