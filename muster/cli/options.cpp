@@ -107,6 +107,17 @@ void routing_option(CLI::App* app, std::vector<std::string>& routing) {
         ->allow_extra_args(false);
 }
 
+void sampler_options(CLI::App* c, SamplerOptions& sampler) {
+    c->add_option("-t,--temperature", sampler.temperature, "0: always the likeliest token (0.8)")
+        ->type_name("X");
+    whole(c, "--top-k", sampler.top_k, 0, INT32_MAX, "Only the k likeliest tokens, 0: all (40)");
+    c->add_option("--top-p", sampler.top_p, "Only the likeliest tokens up to mass p (0.95)")
+        ->type_name("X");
+    c->add_option("--min-p", sampler.min_p,
+                  "Only tokens of p times the likeliest's probability (0.05)")
+        ->type_name("X");
+}
+
 CLI::App* add_run(CLI::App& app, RunOptions& o) {
     auto* c = app.add_subcommand("run", "Continue a text");
     model_options(c, o.model);
@@ -118,14 +129,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
             {"experts", "none"});
     whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
     whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens written (until the context ends)");
-    c->add_option("-t,--temperature", o.sampler.temperature, "0: always the likeliest token (0.8)")
-        ->type_name("X");
-    whole(c, "--top-k", o.sampler.top_k, 0, INT32_MAX, "Only the k likeliest tokens, 0: all (40)");
-    c->add_option("--top-p", o.sampler.top_p, "Only the likeliest tokens up to mass p (0.95)")
-        ->type_name("X");
-    c->add_option("--min-p", o.sampler.min_p,
-                  "Only tokens of p times the likeliest's probability (0.05)")
-        ->type_name("X");
+    sampler_options(c, o.sampler);
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
@@ -138,6 +142,32 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
         "  muster run default -p \"Once upon a time\" --color experts\n"
         "  muster run model.gguf -f letter.txt --routing top-k:2 -n 200 --seed 1\n"
         "  echo \"def main():\" | muster run model.gguf --temperature 0 --json");
+    return c;
+}
+
+CLI::App* add_chat(CLI::App& app, ChatOptions& o) {
+    auto* c = app.add_subcommand("chat", "Talk with a model");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
+    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
+        ->type_name("POLICY");
+    c->add_option("--system", o.system, "The system message");
+    c->add_option("--chat-template", o.chat_template, "A Jinja template instead of the model's")
+        ->type_name("FILE");
+    choices(c->add_option("--color", o.color, "Colour each token by its experts"),
+            {"experts", "none"});
+    whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
+    whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Most tokens of an answer (until it ends)");
+    sampler_options(c, o.sampler);
+    seed_option(c, o.seed, "Of the random choices (a new one each time)");
+    c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    c->footer(
+        "In the conversation, /help shows the commands; Ctrl-C ends an answer, Ctrl-D the "
+        "conversation.\n"
+        "Examples:\n"
+        "  muster chat model.gguf --system \"Answer briefly.\"\n"
+        "  muster chat model.gguf --routing top-k:4 --color experts\n"
+        "  echo \"What is a gate?\" | muster chat model.gguf -q");
     return c;
 }
 
@@ -289,6 +319,7 @@ CLI::App* add_completion(CLI::App& app, CompletionOptions& o) {
 /// The whole program: the app and the structs that it fills.
 struct Program {
     RunOptions run;
+    ChatOptions chat;
     EvalOptions eval;
     InspectOptions inspect;
     BenchOptions bench;
@@ -316,6 +347,7 @@ struct Program {
             "  muster COMMAND --help");
         add_demo(app, demo);
         add_run(app, run);
+        add_chat(app, chat);
         add_eval(app, eval);
         add_inspect(app, inspect);
         add_bench(app, bench);
@@ -329,6 +361,7 @@ struct Program {
     CommandOptions chosen() const {
         const std::string name = app.get_subcommands().front()->get_name();
         if (name == "run") return run;
+        if (name == "chat") return chat;
         if (name == "eval") return eval;
         if (name == "inspect") return inspect;
         if (name == "bench") return bench;

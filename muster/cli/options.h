@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "muster/cli/bench.h"
+#include "muster/cli/chat.h"
 #include "muster/cli/completion.h"
 #include "muster/cli/demo.h"
 #include "muster/cli/eval.h"
@@ -19,9 +20,9 @@
 
 namespace muster::cli {
 
-using CommandOptions =
-    std::variant<RunOptions, EvalOptions, InspectOptions, BenchOptions, TokenizeOptions,
-                 ExportOptions, QuantizeOptions, TrainOptions, DemoOptions, CompletionOptions>;
+using CommandOptions = std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions,
+                                    BenchOptions, TokenizeOptions, ExportOptions, QuantizeOptions,
+                                    TrainOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {
