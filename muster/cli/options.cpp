@@ -273,6 +273,36 @@ CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
     return c;
 }
 
+CLI::App* add_imatrix(CLI::App& app, ImatrixOptions& o) {
+    auto* c = app.add_subcommand("imatrix", "Measure how much each input of each weight matters");
+    model_options(c, o.model);
+    c->add_option("TEXT", o.files, "Calibration texts")->required()->type_name("FILE");
+    c->add_option("-o,--output", o.output, "The importance matrix to write (GGUF)")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("--in-file", o.in_files, "An earlier result to add to, may repeat")
+        ->type_name("FILE")
+        ->take_all()
+        ->allow_extra_args(false);
+    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
+        ->type_name("POLICY");
+    whole(c, "--window", o.window, 2, 1 << 20, "Tokens of a chunk (512)");
+    whole(c, "--chunks", o.chunks, 1, INT32_MAX, "Stop after so many chunks (all)");
+    whole(c, "--from-chunk", o.from_chunk, 0, INT32_MAX, "Leave out so many chunks (0)");
+    choices(c->add_option("--compute", o.compute, "How products are computed (f32)"),
+            {"f32", "bf16"});
+    c->add_flag("--process-output", o.process_head, "Measure the output head, too");
+    c->add_flag("--own-only", o.own_only, "Nothing for experts that the text never activates");
+    json_flag(c, o.json);
+    c->footer(
+        "Experts that the text never activates are lent the rows that their router likes best.\n"
+        "Examples:\n"
+        "  muster imatrix model-f16.gguf calibration.txt -o imatrix.gguf\n"
+        "  muster imatrix model-f16.gguf more.txt -o both.gguf --in-file imatrix.gguf\n"
+        "  muster quantize model-f16.gguf model-q4.gguf Q4_K_M --imatrix imatrix.gguf");
+    return c;
+}
+
 /// Only for help and completion: muster-train reads the words itself.
 CLI::App* add_train(CLI::App& app, std::vector<std::string>& unused, bool& resume) {
     auto* c = app.add_subcommand("train", "Train a model (needs muster-train)");
@@ -326,6 +356,7 @@ struct Program {
     TokenizeOptions tokenize;
     ExportOptions export_;
     QuantizeOptions quantize;
+    ImatrixOptions imatrix;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
     DemoOptions demo;
@@ -355,6 +386,7 @@ struct Program {
         add_train(app, unused, unused_flag);
         add_export(app, export_);
         add_quantize(app, quantize);
+        add_imatrix(app, imatrix);
         add_completion(app, completion);
     }
 
@@ -368,6 +400,7 @@ struct Program {
         if (name == "tokenize") return tokenize;
         if (name == "export") return export_;
         if (name == "quantize") return quantize;
+        if (name == "imatrix") return imatrix;
         if (name == "demo") return demo;
         return completion;
     }

@@ -12,6 +12,7 @@
 #include "muster/cli/demo.h"
 #include "muster/cli/eval.h"
 #include "muster/cli/export.h"
+#include "muster/cli/imatrix.h"
 #include "muster/cli/inspect.h"
 #include "muster/cli/quantize.h"
 #include "muster/cli/run.h"
@@ -22,7 +23,7 @@ namespace muster::cli {
 
 using CommandOptions = std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions,
                                     BenchOptions, TokenizeOptions, ExportOptions, QuantizeOptions,
-                                    TrainOptions, DemoOptions, CompletionOptions>;
+                                    ImatrixOptions, TrainOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

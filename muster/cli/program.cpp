@@ -25,6 +25,7 @@ struct Dispatch {
     int operator()(const TokenizeOptions& o) const { return tokenize_command(o, terminal); }
     int operator()(const ExportOptions& o) const { return export_command(o, terminal); }
     int operator()(const QuantizeOptions& o) const { return quantize_command(o, terminal); }
+    int operator()(const ImatrixOptions& o) const { return imatrix_command(o, terminal); }
     int operator()(const TrainOptions& o) const { return train_command(o, terminal); }
     int operator()(const DemoOptions& o) const { return demo_command(o, terminal); }
     int operator()(const CompletionOptions& o) const {
