@@ -228,6 +228,29 @@ TEST_F(Commands, QuantizedModelRuns) {
     expect_error({"quantize", in, out, "IQ2_XS"}, "not supported");
 }
 
+TEST_F(Commands, ImportanceIsMeasuredMergedAndUsed) {
+    const std::string in = model.path().string(), text = (model / "heldout/letters.txt").string();
+    const std::string matrix = (model / "i.gguf").string(), both = (model / "j.gguf").string();
+    const json d = document({"imatrix", in, text, "-o", matrix, "--window", "16"});
+    EXPECT_GT(d.at("tensors"), 10);
+    EXPECT_EQ(d.at("expert_matrices").at("none"), 0);
+    const json m = document(
+        {"imatrix", in, text, "-o", both, "--in-file", matrix, "--window", "16", "--chunks", "1"});
+    EXPECT_EQ(m.at("chunks"), d.at("chunks").get<int>() + 1);
+    const json q =
+        document({"quantize", in, (model / "q.gguf").string(), "Q4_0", "--imatrix", both});
+    EXPECT_EQ(q.at("tensors").size() > 0, true);
+    ASSERT_EQ(t.run({"imatrix", in, text, "-o", matrix, "--window", "16", "--own-only"}), 0);
+    EXPECT_THAT(t.err.str(), HasSubstr("with rows of their own"));
+    int calls = 0;
+    t.terminal.interrupted = [&] { return ++calls > 1; };
+    EXPECT_EQ(t.run({"imatrix", in, text, "-o", matrix, "--window", "8", "--no-check"}), 130);
+    EXPECT_THAT(t.err.str(), HasSubstr("--from-chunk"));
+    t.terminal.interrupted = {};
+    expect_error({"imatrix", in, text, "-o", matrix, "--in-file", in}, "no importance matrix");
+    expect_error({"imatrix", in, "/nowhere.txt", "-o", matrix}, "nowhere.txt");
+}
+
 TEST_F(Commands, ExportTakesTheNewestCheckpointOfARun) {
     for (const char* step : {"step-9", "step-10", "notes"}) {
         std::filesystem::create_directories(model / "run/checkpoints" / step);

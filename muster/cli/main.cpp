@@ -18,12 +18,23 @@ namespace {
 
 // Signal handlers can reach nothing else.
 std::atomic<bool> interrupted{false};
+std::atomic<bool> terminated{false};
 std::atomic<bool> reader_gone{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
 void on_interrupt(int signal) {
     interrupted = true;
     std::signal(signal, SIG_DFL);  // a second Ctrl-C ends at once
+}
+
+void on_terminate(int signal) {
+    terminated = true;
+    std::signal(signal, SIG_DFL);
+}
+
+void forget_interrupt() {
+    interrupted = false;
+    std::signal(SIGINT, on_interrupt);
 }
 
 void on_broken_pipe(int) { reader_gone = true; }
@@ -49,7 +60,7 @@ std::filesystem::path own_path() {
 int main(int argc, char** argv) {
     keep_standard_streams_open();
     std::signal(SIGINT, on_interrupt);
-    std::signal(SIGTERM, on_interrupt);
+    std::signal(SIGTERM, on_terminate);
     std::signal(SIGPIPE, on_broken_pipe);
 
     const muster::cli::ColorEnvironment colors{std::getenv("NO_COLOR"), std::getenv("COLORTERM"),
@@ -64,7 +75,8 @@ int main(int argc, char** argv) {
     terminal.executable = own_path();
     const auto prefix = terminal.executable.parent_path().parent_path();
     terminal.data_paths = {prefix / "share" / "muster", MUSTER_DATA_DIR};
-    terminal.interrupted = [] { return interrupted.load(); };
+    terminal.interrupted = [] { return interrupted.load() || terminated.load(); };
+    terminal.forget_interrupt = forget_interrupt;
     terminal.reader_gone = [] { return reader_gone.load(); };
 
     const std::vector<std::string> words(argv + 1, argv + argc);

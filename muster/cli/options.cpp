@@ -108,6 +108,17 @@ void routing_option(CLI::App* app, std::vector<std::string>& routing) {
         ->allow_extra_args(false);
 }
 
+void sampler_options(CLI::App* c, SamplerOptions& sampler) {
+    c->add_option("-t,--temperature", sampler.temperature, "0: always the likeliest token (0.8)")
+        ->type_name("X");
+    whole(c, "--top-k", sampler.top_k, 0, INT32_MAX, "Only the k likeliest tokens, 0: all (40)");
+    c->add_option("--top-p", sampler.top_p, "Only the likeliest tokens up to mass p (0.95)")
+        ->type_name("X");
+    c->add_option("--min-p", sampler.min_p,
+                  "Only tokens of p times the likeliest's probability (0.05)")
+        ->type_name("X");
+}
+
 CLI::App* add_run(CLI::App& app, RunOptions& o) {
     auto* c = app.add_subcommand("run", "Continue a text");
     model_options(c, o.model);
@@ -119,14 +130,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
             {"experts", "none"});
     whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
     whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens written (until the context ends)");
-    c->add_option("-t,--temperature", o.sampler.temperature, "0: always the likeliest token (0.8)")
-        ->type_name("X");
-    whole(c, "--top-k", o.sampler.top_k, 0, INT32_MAX, "Only the k likeliest tokens, 0: all (40)");
-    c->add_option("--top-p", o.sampler.top_p, "Only the likeliest tokens up to mass p (0.95)")
-        ->type_name("X");
-    c->add_option("--min-p", o.sampler.min_p,
-                  "Only tokens of p times the likeliest's probability (0.05)")
-        ->type_name("X");
+    sampler_options(c, o.sampler);
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
@@ -139,6 +143,32 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
         "  muster run default -p \"Once upon a time\" --color experts\n"
         "  muster run model.gguf -f letter.txt --routing top-k:2 -n 200 --seed 1\n"
         "  echo \"def main():\" | muster run model.gguf --temperature 0 --json");
+    return c;
+}
+
+CLI::App* add_chat(CLI::App& app, ChatOptions& o) {
+    auto* c = app.add_subcommand("chat", "Talk with a model");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
+    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
+        ->type_name("POLICY");
+    c->add_option("--system", o.system, "The system message");
+    c->add_option("--chat-template", o.chat_template, "A Jinja template instead of the model's")
+        ->type_name("FILE");
+    choices(c->add_option("--color", o.color, "Colour each token by its experts"),
+            {"experts", "none"});
+    whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
+    whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Most tokens of an answer (until it ends)");
+    sampler_options(c, o.sampler);
+    seed_option(c, o.seed, "Of the random choices (a new one each time)");
+    c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    c->footer(
+        "In the conversation, /help shows the commands; Ctrl-C ends an answer, Ctrl-D the "
+        "conversation.\n"
+        "Examples:\n"
+        "  muster chat model.gguf --system \"Answer briefly.\"\n"
+        "  muster chat model.gguf --routing top-k:4 --color experts\n"
+        "  echo \"What is a gate?\" | muster chat model.gguf -q");
     return c;
 }
 
@@ -267,6 +297,36 @@ CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
     return c;
 }
 
+CLI::App* add_imatrix(CLI::App& app, ImatrixOptions& o) {
+    auto* c = app.add_subcommand("imatrix", "Measure how much each input of each weight matters");
+    model_options(c, o.model);
+    c->add_option("TEXT", o.files, "Calibration texts")->required()->type_name("FILE");
+    c->add_option("-o,--output", o.output, "The importance matrix to write (GGUF)")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("--in-file", o.in_files, "An earlier result to add to, may repeat")
+        ->type_name("FILE")
+        ->take_all()
+        ->allow_extra_args(false);
+    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
+        ->type_name("POLICY");
+    whole(c, "--window", o.window, 2, 1 << 20, "Tokens of a chunk (512)");
+    whole(c, "--chunks", o.chunks, 1, INT32_MAX, "Stop after so many chunks (all)");
+    whole(c, "--from-chunk", o.from_chunk, 0, INT32_MAX, "Leave out so many chunks (0)");
+    choices(c->add_option("--compute", o.compute, "How products are computed (f32)"),
+            {"f32", "bf16"});
+    c->add_flag("--process-output", o.process_head, "Measure the output head, too");
+    c->add_flag("--own-only", o.own_only, "Nothing for experts that the text never activates");
+    json_flag(c, o.json);
+    c->footer(
+        "Experts that the text never activates are lent the rows that their router likes best.\n"
+        "Examples:\n"
+        "  muster imatrix model-f16.gguf calibration.txt -o imatrix.gguf\n"
+        "  muster imatrix model-f16.gguf more.txt -o both.gguf --in-file imatrix.gguf\n"
+        "  muster quantize model-f16.gguf model-q4.gguf Q4_K_M --imatrix imatrix.gguf");
+    return c;
+}
+
 /// Only for help and completion: muster-train reads the words itself.
 CLI::App* add_train(CLI::App& app, std::vector<std::string>& unused, bool& resume) {
     auto* c = app.add_subcommand("train", "Train a model (needs muster-train)");
@@ -313,6 +373,7 @@ CLI::App* add_completion(CLI::App& app, CompletionOptions& o) {
 /// The whole program: the app and the structs that it fills.
 struct Program {
     RunOptions run;
+    ChatOptions chat;
     EvalOptions eval;
     InspectOptions inspect;
     BenchOptions bench;
@@ -320,6 +381,7 @@ struct Program {
     ExportOptions export_;
     ConvertOptions convert;
     QuantizeOptions quantize;
+    ImatrixOptions imatrix;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
     DemoOptions demo;
@@ -341,6 +403,7 @@ struct Program {
             "  muster COMMAND --help");
         add_demo(app, demo);
         add_run(app, run);
+        add_chat(app, chat);
         add_eval(app, eval);
         add_inspect(app, inspect);
         add_bench(app, bench);
@@ -349,12 +412,14 @@ struct Program {
         add_export(app, export_);
         add_convert(app, convert);
         add_quantize(app, quantize);
+        add_imatrix(app, imatrix);
         add_completion(app, completion);
     }
 
     CommandOptions chosen() const {
         const std::string name = app.get_subcommands().front()->get_name();
         if (name == "run") return run;
+        if (name == "chat") return chat;
         if (name == "eval") return eval;
         if (name == "inspect") return inspect;
         if (name == "bench") return bench;
@@ -362,6 +427,7 @@ struct Program {
         if (name == "export") return export_;
         if (name == "convert") return convert;
         if (name == "quantize") return quantize;
+        if (name == "imatrix") return imatrix;
         if (name == "demo") return demo;
         return completion;
     }

@@ -7,11 +7,13 @@
 #include <variant>
 
 #include "muster/cli/bench.h"
+#include "muster/cli/chat.h"
 #include "muster/cli/completion.h"
 #include "muster/cli/convert.h"
 #include "muster/cli/demo.h"
 #include "muster/cli/eval.h"
 #include "muster/cli/export.h"
+#include "muster/cli/imatrix.h"
 #include "muster/cli/inspect.h"
 #include "muster/cli/quantize.h"
 #include "muster/cli/run.h"
@@ -20,9 +22,10 @@
 
 namespace muster::cli {
 
-using CommandOptions = std::variant<RunOptions, EvalOptions, InspectOptions, BenchOptions,
-                                    TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions,
-                                    TrainOptions, DemoOptions, CompletionOptions>;
+using CommandOptions =
+    std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
+                 TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
+                 TrainOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

@@ -18,6 +18,7 @@ constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
 struct Dispatch {
     Terminal& terminal;
     int operator()(const RunOptions& o) const { return run_command(o, terminal); }
+    int operator()(const ChatOptions& o) const { return chat_command(o, terminal); }
     int operator()(const EvalOptions& o) const { return eval_command(o, terminal); }
     int operator()(const InspectOptions& o) const { return inspect_command(o, terminal); }
     int operator()(const BenchOptions& o) const { return bench_command(o, terminal); }
@@ -25,6 +26,7 @@ struct Dispatch {
     int operator()(const ExportOptions& o) const { return export_command(o, terminal); }
     int operator()(const ConvertOptions& o) const { return convert_command(o, terminal); }
     int operator()(const QuantizeOptions& o) const { return quantize_command(o, terminal); }
+    int operator()(const ImatrixOptions& o) const { return imatrix_command(o, terminal); }
     int operator()(const TrainOptions& o) const { return train_command(o, terminal); }
     int operator()(const DemoOptions& o) const { return demo_command(o, terminal); }
     int operator()(const CompletionOptions& o) const {

@@ -48,13 +48,14 @@ int64_t expert_workspace(const ModelConfig& config, int64_t rows) {
 
 int64_t workspace_bytes(const Model& model, const MemorySettings& s) {
     const ModelConfig& c = model.config();
-    const int64_t rows = s.rows, q = int64_t{c.heads} * c.head_dim;
-    const int64_t kv = int64_t{c.kv_heads} * c.head_dim;
+    const KvLayerShape kv = kv_shape(c);
+    const int64_t rows = s.rows, q = int64_t{c.heads} * std::max(c.head_dim, kv.key_dim);
+    const int64_t keys = int64_t{kv.heads} * (kv.key_dim + kv.value_dim);
     int64_t experts = 1;
     for (const FeedForwardConfig& layer : c.layers)
         experts = std::max<int64_t>(experts, layer.experts());
     const int64_t floats =
-        rows * (4 * int64_t{c.d_model} + 2 * q + 2 * kv + experts + c.num_layers());
+        rows * (4 * int64_t{c.d_model} + 2 * q + keys + experts + c.num_layers());
     constexpr int64_t kPerWorker = int64_t{2} << 20;  // packed weights and tiles
     constexpr int64_t kProgram = int64_t{16} << 20;
     const int64_t vocabulary = int64_t{c.vocab} * (4 * std::min(s.sequences, 32) + 16 + 256);

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/model/importance_collector.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "muster/checkpoint/gguf.h"
+#include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
+#include "muster/core/thread_team.h"
+#include "muster/model/export.h"
+#include "muster/model/importance.h"
+#include "muster/model/testing.h"
+
+namespace muster {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::TemporaryDirectory;
+using ::testing::ThrowsMessage;
+
+class ImportanceTest : public ::testing::Test {
+  protected:
+    Model load(const ModelConfig& config) {
+        checkpoint_ = testing::random_checkpoint(config);
+        checkpoint_.write(directory_ / "run");
+        export_gguf(directory_ / "run", directory_ / "model.gguf", DType::f32);
+        return Model::load(directory_ / "model.gguf");
+    }
+    ImportanceSums collect(const Model& model, int tokens, ImportanceOptions options = {}) {
+        const auto ids = testing::random_tokens(model.config(), tokens);
+        ImportanceSums sums;
+        options.window = 16;
+        collect_importance(model, team_, ids, options, sums);
+        return sums;
+    }
+    static double total(const std::vector<double>& values) {
+        return std::accumulate(values.begin(), values.end(), 0.0);
+    }
+
+    TemporaryDirectory directory_;
+    testing::Checkpoint checkpoint_;
+    ThreadTeam team_{2};
+};
+
+// In the first layer the input is the normed embedding, which can be computed by hand.
+TEST_F(ImportanceTest, SumsAreThoseOfTheInputs) {
+    const Model model = load(testing::tiny_olmoe());
+    const auto ids = testing::random_tokens(model.config(), 30);
+    const ImportanceSums sums = collect(model, 30);  // two chunks of 15 tokens behind <s>
+    EXPECT_EQ(sums.chunks, 2);
+    const auto& query = sums.tensors.at("blk.0.attn_q.weight");
+    ASSERT_EQ(query.counts, std::vector<double>{32});
+    const auto& embedding = checkpoint_.tensors.at(std::string(tensor_names::kEmbedding)).values;
+    const auto& norm =
+        checkpoint_.tensors.at(tensor_names::layer(0, tensor_names::kAttentionNorm)).values;
+    std::vector<double> expected(32, 0.0);
+    for (size_t i = 0; i < 32; ++i) {
+        const int32_t id = i % 16 == 0 ? 1 : ids[i / 16 * 15 + i % 16 - 1];
+        const float* x = embedding.data() + id * 32;
+        double squares = 0;
+        for (int c = 0; c < 32; ++c) squares += double{x[c]} * x[c];
+        const double scale = 1 / std::sqrt(squares / 32 + double{model.config().norm_eps});
+        for (int c = 0; c < 32; ++c) expected[c] += std::pow(x[c] * scale * norm[c], 2);
+    }
+    for (int c = 0; c < 32; ++c) EXPECT_NEAR(query.sums[c], expected[c], 1e-4 * expected[c]);
+    EXPECT_EQ(sums.tensors.at("blk.0.attn_k.weight").sums, query.sums);
+}
+
+TEST_F(ImportanceTest, ExpertsHaveTheirOwn) {
+    const Model model = load(testing::tiny_olmoe());
+    const ImportanceSums sums = collect(model, 45);
+    for (int l = 0; l < 3; ++l) {
+        const std::string layer = "blk." + std::to_string(l);
+        const auto& up = sums.tensors.at(layer + ".ffn_up_exps.weight");
+        const auto& router = sums.tensors.at(layer + ".ffn_gate_inp.weight");
+        EXPECT_EQ(up.matrices(), 6);
+        EXPECT_EQ(total(up.counts), 2 * 48);  // top-k:2
+        EXPECT_EQ(sums.tensors.at(layer + ".ffn_gate_exps.weight").sums, up.sums);
+        EXPECT_EQ(sums.tensors.at(layer + ".ffn_down_exps.weight").counts, up.counts);
+        // Every row goes to two experts, so their sums are twice the router's.
+        EXPECT_NEAR(total(up.sums), 2 * total(router.sums), 1e-6 * total(up.sums));
+        EXPECT_GT(total(sums.tensors.at(layer + ".ffn_down_exps.weight").sums), 0);
+    }
+    EXPECT_EQ(total(sums.tensors.at("output.weight").counts), 0);
+}
+
+TEST_F(ImportanceTest, UnusedExpertsAreLentRows) {
+    const Model model = load(testing::tiny_olmoe());
+    ImportanceOptions options;
+    options.policy = RoutingPolicy::parse("top-k:2,ban=1.3");
+    options.lend_rows = 4;
+    const ImportanceSums sums = collect(model, 45, options);
+    const auto& up = sums.tensors.at("blk.1.ffn_up_exps.weight");
+    EXPECT_EQ(up.counts[3], 0);
+    ASSERT_EQ(up.lent_counts.size(), 6u);
+    EXPECT_EQ(up.lent_counts[3], 3 * 4);  // in each of three chunks
+    const auto& down = sums.tensors.at("blk.1.ffn_down_exps.weight");
+    EXPECT_EQ(down.lent_counts, up.lent_counts);
+    options.lend_rows = 0;
+    const ImportanceSums own = collect(model, 45, options);
+    EXPECT_TRUE(own.tensors.at("blk.1.ffn_up_exps.weight").lent_counts.empty());
+    // Lending changes nothing else.
+    EXPECT_EQ(own.tensors.at("blk.2.ffn_up_exps.weight").sums,
+              sums.tensors.at("blk.2.ffn_up_exps.weight").sums);
+
+    const auto path = directory_ / "imatrix.gguf";
+    write_importance(path, sums);
+    const ImportanceSums back = read_importance_sums(path);
+    EXPECT_EQ(back.chunks, 3);
+    EXPECT_EQ(back.tensors.at("blk.1.ffn_up_exps.weight").counts, up.counts);
+    EXPECT_EQ(back.tensors.at("blk.1.ffn_up_exps.weight").lent_counts[3], up.lent_counts[3]);
+    const ImportanceMatrix matrix = read_importance(path);
+    const auto& means = matrix.values.at("blk.1.ffn_up_exps.weight");
+    EXPECT_NEAR(means[3 * 32], up.lent_sums[3 * 32] / 12, 1e-5 * means[3 * 32]);
+    EXPECT_EQ(matrix.values.count("output.weight"), 0u);
+    const GgufFile file(path);
+    EXPECT_EQ(file.string("general.type"), "imatrix");
+    EXPECT_EQ(file.integer("imatrix.chunk_count"), 3);
+    const std::vector<int64_t> shape{6, 1};
+    EXPECT_EQ(file.tensors().at("blk.1.ffn_up_exps.weight.counts").shape, shape);
+}
+
+TEST_F(ImportanceTest, ChunksAddUp) {
+    const Model model = load(testing::tiny_muster());
+    ImportanceOptions options;
+    options.process_head = true;
+    const ImportanceSums whole = collect(model, 60, options);
+    options.most_chunks = 1;
+    ImportanceSums parts = collect(model, 60, options);
+    options.most_chunks = 0;
+    options.from_chunk = 1;
+    const auto ids = testing::random_tokens(model.config(), 60);
+    options.window = 16;
+    EXPECT_EQ(collect_importance(model, team_, ids, options, parts), 4);
+    EXPECT_EQ(parts.chunks, whole.chunks);
+    for (const auto& [name, entry] : whole.tensors) {
+        EXPECT_EQ(parts.tensors.at(name).counts, entry.counts) << name;
+        for (size_t i = 0; i < entry.sums.size(); ++i)
+            EXPECT_NEAR(parts.tensors.at(name).sums[i], entry.sums[i], 1e-9 * entry.sums[i]);
+    }
+    EXPECT_EQ(total(whole.tensors.at("token_embd.weight").counts), 64) << "the tied head";
+}
+
+TEST_F(ImportanceTest, RefusesWhatDoesNotFit) {
+    const Model model = load(testing::tiny_olmoe());
+    const auto ids = testing::random_tokens(model.config(), 20);
+    ImportanceSums other;
+    other.tensors["blk.9.attn_q.weight"].resize(1, 32);
+    ImportanceOptions options;
+    options.window = 16;
+    EXPECT_THAT([&] { collect_importance(model, team_, ids, options, other); },
+                ThrowsMessage<Error>(HasSubstr("blk.9.attn_q.weight is not in the model")));
+    ImportanceSums wide;
+    wide.tensors["blk.0.attn_q.weight"].resize(1, 64);
+    EXPECT_THAT([&] { collect_importance(model, team_, ids, options, wide); },
+                ThrowsMessage<Error>(HasSubstr("of another model")));
+    ImportanceSums none;
+    EXPECT_THROW(collect_importance(model, team_, {}, options, none), Error);
+    options.from_chunk = 7;
+    EXPECT_THROW(collect_importance(model, team_, ids, options, none), Error);
+    write_file(directory_ / "x", "GGUF");
+    EXPECT_THROW(read_importance_sums(directory_ / "x"), Error);
+    EXPECT_THROW(read_importance_sums(directory_ / "model.gguf"), Error);
+}
+
+}  // namespace
+}  // namespace muster
