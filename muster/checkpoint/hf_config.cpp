@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "muster/checkpoint/tensor_checks.h"
@@ -62,10 +63,9 @@ class Reader {
     }
     /// In f32, as a GGUF file would hold it.
     void set_real(std::string_view key, double value) {
-        const auto narrow = static_cast<float>(value);
-        if (!std::isfinite(narrow))
+        if (std::abs(value) > std::numeric_limits<float>::max())
             throw Error(where_, fmt::format("{} is {}, expected a number of 32 bits", key, value));
-        into_.set(full(key), static_cast<double>(narrow));
+        into_.set(full(key), static_cast<double>(static_cast<float>(value)));
     }
 
     /// Settings that change what a model computes and have no place in GGUF.
@@ -145,7 +145,11 @@ class Reader {
             refuse("rope_scaling of type " + quote(type),
                    is("llama") ? "default, linear, yarn or llama3" : "default, linear or yarn");
         const double factor = scaling->real(where_, "factor");
-        if (!(factor > 0)) throw Error(where_, "rope_scaling's factor is not above 0");
+        constexpr double kMostFactor = 1e6;
+        if (!(factor > 0 && factor <= kMostFactor))
+            throw Error(where_, fmt::format("rope_scaling's factor is {}, expected more than 0 and "
+                                            "at most {}",
+                                            factor, kMostFactor));
         if (type == "llama3") return llama3(*scaling, theta, factor);
         into_.set(full("rope.scaling.type"), type);
         set_real("rope.scaling.factor", factor);
