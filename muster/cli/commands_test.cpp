@@ -165,7 +165,10 @@ TEST_F(Commands, InspectShowsShapeAndMemory) {
     ASSERT_EQ(t.run({"inspect", "default", "--tensors"}), 0) << t.err.str();
     for (const char* word : {"olmoe", "3 layers", "0-2", "top-k", "blk.0", "48 tokens"})
         EXPECT_THAT(t.out.str(), HasSubstr(word));
-    EXPECT_GT(document({"inspect", "default"}).at("parameters").at("total"), 0);
+    const json d = document({"inspect", "default", "--ctx", "100", "--kv", "f16"});
+    EXPECT_GT(d.at("parameters").at("total"), 0);
+    EXPECT_EQ(d.at("memory").at("run").at("keys_and_values"), 3 * 2 * 100 * 32 * 2);
+    EXPECT_THAT(t.out.str(), HasSubstr("free_by"));
 }
 
 TEST_F(Commands, BenchReportsLimits) {

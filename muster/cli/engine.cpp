@@ -105,6 +105,10 @@ class Foresight {
 
 }  // namespace
 
+DType choose_kv(const std::string& word, const Model& model, Compute compute) {
+    return kv_of(word, formats_of(model), compute);
+}
+
 std::string_view compute_name(Compute compute) noexcept {
     switch (compute) {
         case Compute::int8:

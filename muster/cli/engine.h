@@ -36,6 +36,9 @@ struct Engine {
     int context = 0;
 };
 
+/// The format of keys and values that the word of --kv means under `compute`.
+DType choose_kv(const std::string& word, const Model& model, Compute compute);
+
 /// int8, bf16, f32.
 std::string_view compute_name(Compute compute) noexcept;
 

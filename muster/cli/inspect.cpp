@@ -7,9 +7,11 @@
 #include <map>
 #include <ostream>
 
+#include "muster/cli/engine.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
+#include "muster/model/memory.h"
 #include "muster/model/names.h"
 #include "muster/model/request_routing.h"
 #include "muster/model/summary.h"
@@ -96,8 +98,6 @@ std::string facts(const ModelSummary& s) {
     fact("weights", fmt::format("{} ({}); routed experts {} ({:.0f} %)", bytes_text(file),
                                 formats_text(s), bytes_text(double(s.expert_bytes)),
                                 file > 0 ? 100 * double(s.expert_bytes) / file : 0));
-    fact("memory", fmt::format("{} for keys and values of {} tokens, beside the weights",
-                               bytes_text(double(s.kv_bytes)), c.context));
     return out;
 }
 
@@ -110,16 +110,71 @@ Table tensor_table(const ModelSummary& summary) {
     return table;
 }
 
+struct Memory {
+    MemorySettings settings;
+    MemoryNeed copied, mapped;  ///< as `run` does, and with --mmap
+    FreeMemory free;
+};
+
+Memory memory_of(const InspectOptions& options, const Model& model, const Terminal& terminal) {
+    Memory m;
+    m.settings.context = options.context > 0 ? options.context : model.config().context;
+    m.settings.kv = choose_kv(options.kv, model, Compute::int8);
+    m.settings.workers = options.model.threads > 0 ? options.model.threads : available_cpus();
+    m.mapped = memory_need(model, m.settings);
+    m.settings.panels = true;
+    m.copied = memory_need(model, m.settings);
+    m.free = terminal.free_memory ? terminal.free_memory() : free_memory();
+    return m;
+}
+
+std::string need_text(const MemoryNeed& need) {
+    return fmt::format(
+        "{} ({}weights in the file {}, keys and values {}, workspace {})",
+        bytes_text(double(need.held() + need.mapped)),
+        need.panels > 0 ? fmt::format("copied weights {}, ", bytes_text(double(need.panels))) : "",
+        bytes_text(double(need.mapped)), bytes_text(double(need.caches)),
+        bytes_text(double(need.workspace)));
+}
+
+std::string memory_text(const Memory& m) {
+    std::string out;
+    const auto fact = [&](std::string_view name, const std::string& value) {
+        out += fmt::format("{:<18}{}\n", name, value);
+    };
+    fact("memory", fmt::format("for {} tokens in {}: {}", m.settings.context,
+                               dtype_info(m.settings.kv).name, need_text(m.copied)));
+    fact("  with --mmap", need_text(m.mapped));
+    fact("  free", fmt::format("{} by {}", bytes_text(double(m.free.bytes)), m.free.limit));
+    return out;
+}
+
+ordered_json need_json(const MemoryNeed& need) {
+    return {{"mapped_weights", need.mapped},
+            {"copied_weights", need.panels},
+            {"keys_and_values", need.caches},
+            {"workspace", need.workspace}};
+}
+
+ordered_json memory_json(const Memory& m) {
+    return {{"context", m.settings.context}, {"kv", dtype_info(m.settings.kv).name},
+            {"run", need_json(m.copied)},    {"mmap", need_json(m.mapped)},
+            {"free", m.free.bytes},          {"free_by", m.free.limit}};
+}
+
 }  // namespace
 
 int inspect_command(const InspectOptions& options, Terminal& terminal) {
     const Model model = load_model(options.model, terminal);
     const ModelSummary summary = summarize(model);
+    const Memory memory = memory_of(options, model, terminal);
     if (options.json) {
-        print_json(parsed(to_json(summary)), terminal);
+        ordered_json document = parsed(to_json(summary));
+        document["memory"] = memory_json(memory);
+        print_json(document, terminal);
         return 0;
     }
-    terminal.out << facts(summary) << '\n' << layer_table(summary).render();
+    terminal.out << facts(summary) << memory_text(memory) << '\n' << layer_table(summary).render();
     if (options.tensors) terminal.out << '\n' << tensor_table(summary).render();
     return 0;
 }

@@ -198,9 +198,14 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
 CLI::App* add_inspect(CLI::App& app, InspectOptions& o) {
     auto* c = app.add_subcommand("inspect", "Show what a model file holds");
     model_options(c, o.model);
+    whole(c, "--ctx", o.context, 1, INT32_MAX, "Whose memory is shown (the model's context)");
+    choices(c->add_option("--kv", o.kv, "Format of keys and values (auto: f16, f32 if all is f32)"),
+            {"auto", "f32", "f16", "q8_0"});
     c->add_flag("--tensors", o.tensors, "List every tensor");
     json_flag(c, o.json);
-    c->footer("Examples:\n  muster inspect default\n  muster inspect model.gguf --tensors");
+    c->footer(
+        "Examples:\n  muster inspect default\n  muster inspect model.gguf --tensors\n"
+        "  muster inspect model.gguf --ctx 8192 --kv q8_0");
     return c;
 }
 

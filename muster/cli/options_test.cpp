@@ -95,6 +95,36 @@ TEST(Options, EvalTakesFilesAndPoliciesInAnyOrder) {
     EXPECT_EQ(o.tokens, 5);
 }
 
+TEST(Options, ChatTakesEverySetting) {
+    const auto o = parse<ChatOptions>(
+        {"chat", "m",  "--system", "s",         "--routing", "top-k:2", "--chat-template",
+         "t",    "-q", "--mmap",   "--compute", "bf16",      "--kv",    "q8_0",
+         "-n",   "5",  "--seed",   "3",         "--top-k",   "9"});
+    EXPECT_EQ(o.system, "s");
+    EXPECT_EQ(o.routing, "top-k:2");
+    EXPECT_EQ(o.chat_template, "t");
+    EXPECT_TRUE(o.quiet && o.engine.mmap);
+    EXPECT_EQ(o.engine.compute, "bf16");
+    EXPECT_EQ(o.engine.kv, "q8_0");
+    EXPECT_EQ(o.tokens, 5);
+    EXPECT_EQ(o.seed, 3u);
+    EXPECT_EQ(o.sampler.top_k, 9);
+}
+
+TEST(Options, ImatrixTakesTextsAndEarlierFiles) {
+    const auto o = parse<ImatrixOptions>({"imatrix", "m", "a.txt", "--in-file", "x", "--in-file",
+                                          "y", "b.txt", "-o", "i", "--window", "64", "--from-chunk",
+                                          "2", "--chunks", "3", "--own-only"});
+    EXPECT_THAT(o.files, ElementsAre("a.txt", "b.txt"));
+    EXPECT_THAT(o.in_files, ElementsAre("x", "y"));
+    EXPECT_EQ(o.output, "i");
+    EXPECT_EQ(o.window, 64);
+    EXPECT_EQ(o.from_chunk, 2);
+    EXPECT_EQ(o.chunks, 3);
+    EXPECT_TRUE(o.own_only);
+    EXPECT_FALSE(o.process_head);
+}
+
 TEST(Options, OtherCommands) {
     EXPECT_TRUE(parse<InspectOptions>({"inspect", "m", "--tensors"}).tensors);
     EXPECT_EQ(parse<BenchOptions>({"bench", "m", "--prompt", "9"}).prompt, 9);
@@ -152,6 +182,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"eval", "m"}, "FILE is required"},
         BadLine{{"export", "c"}, "--output is required"},
         BadLine{{"export", "c", "-o", "x", "--type", "q3"}, "f32|f16|bf16|q8_0"},
+        BadLine{{"chat", "m", "--kv", "q4_0"}, "auto|f32|f16|q8_0"},
+        BadLine{{"imatrix", "m", "t"}, "--output is required"},
         BadLine{{"completion", "tcsh"}, "bash|zsh|fish"}));
 
 TEST(Options, HelpOfEveryCommandHasExamples) {

@@ -2,7 +2,6 @@
 #include "muster/generate/scheduler.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "muster/core/error.h"
@@ -43,8 +42,8 @@ struct Scheduler::Slot {
     KvCache cache;
     std::string policy;  ///< under which the cache's tokens were computed; empty: not to be reused
     uint64_t id = 0;     ///< of its last request: the greater, the later
-    std::optional<RequestRouting> routing;
-    std::optional<Generation> generation;  ///< none: free
+    std::unique_ptr<RequestRouting> routing;
+    std::unique_ptr<Generation> generation;  ///< none: free
     std::function<void(Completion)> done;
 
     size_t common(const Waiting& w) const {
@@ -70,7 +69,7 @@ Scheduler::Scheduler(const Model& model, Executor& executor, const SchedulerOpti
 Scheduler::~Scheduler() {
     for (Waiting& w : waiting_) finish(w.id, w.request.on_done, nullptr);
     for (const auto& slot : slots_)
-        if (slot->generation) finish(slot->id, slot->done, &*slot->generation);
+        if (slot->generation) finish(slot->id, slot->done, slot->generation.get());
 }
 
 uint64_t Scheduler::submit(Request request) {
@@ -167,10 +166,11 @@ void Scheduler::start(Slot& slot, Waiting w) {
     slot.id = w.id;
     slot.done = std::move(w.request.on_done);
     slot.policy = w.routing.controlled() ? "" : w.routing.policy().to_string();
-    slot.routing.emplace(std::move(w.routing));
+    slot.routing = std::make_unique<RequestRouting>(std::move(w.routing));
     try {
-        slot.generation.emplace(GenerationPlace{model_, end_tokens_, slot.cache, *slot.routing},
-                                std::move(w.request.prompt), std::move(w.request.generate));
+        const GenerationPlace place{model_, end_tokens_, slot.cache, *slot.routing};
+        slot.generation = std::make_unique<Generation>(place, std::move(w.request.prompt),
+                                                       std::move(w.request.generate));
     } catch (...) {
         Completion completion;
         completion.id = slot.id;
@@ -181,15 +181,13 @@ void Scheduler::start(Slot& slot, Waiting w) {
 
 void Scheduler::admit() {
     for (;;) {
-        std::optional<Waiting> next;
-        Slot* slot = nullptr;
-        {
-            const std::lock_guard lock(mutex_);
-            if (waiting_.empty() || (slot = best_slot(waiting_.front())) == nullptr) return;
-            next.emplace(std::move(waiting_.front()));
-            waiting_.pop_front();
-        }
-        start(*slot, std::move(*next));
+        std::unique_lock lock(mutex_);
+        Slot* slot = waiting_.empty() ? nullptr : best_slot(waiting_.front());
+        if (slot == nullptr) return;
+        Waiting next = std::move(waiting_.front());
+        waiting_.pop_front();
+        lock.unlock();
+        start(*slot, std::move(next));
     }
 }
 
@@ -203,7 +201,7 @@ void Scheduler::complete() {
             continue;
         }
         std::function<void(Completion)> done = std::move(slot->done);
-        finish(slot->id, done, &*slot->generation);
+        finish(slot->id, done, slot->generation.get());
         slot->generation.reset();
     }
     const std::lock_guard lock(mutex_);
@@ -216,9 +214,9 @@ bool Scheduler::step() {
     active_.clear();
     for (const auto& slot : slots_)
         if (slot->generation && !slot->generation->finished())
-            active_.push_back(&*slot->generation);
+            active_.push_back(slot->generation.get());
     const bool any = std::any_of(slots_.begin(), slots_.end(),
-                                 [](const auto& slot) { return slot->generation.has_value(); });
+                                 [](const auto& slot) { return slot->generation != nullptr; });
     if (!any) return false;
     // Slots keep no order of arrival; prompts are read in it.
     std::sort(active_.begin(), active_.end(),
@@ -236,7 +234,7 @@ void Scheduler::drain() {
     }
 }
 
-void Scheduler::run(std::stop_token stop) {
+void Scheduler::run(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
         if (step()) continue;
         std::unique_lock lock(mutex_);

@@ -73,7 +73,7 @@ class Scheduler {
     void drain();
     /// Steps, and sleeps when there is nothing to do, until `stop` is requested; what is left then
     /// stays for later calls.
-    void run(std::stop_token stop);
+    void run(const std::stop_token& stop);
 
     struct Load {
         int active = 0;
@@ -89,7 +89,7 @@ class Scheduler {
     void apply_cancels();
     void admit();
     Slot* best_slot(const Waiting& request);
-    void start(Slot& slot, Waiting request);
+    void start(Slot& slot, Waiting w);
     void complete();
     static void finish(uint64_t id, std::function<void(Completion)>& done, Generation* generation);
 

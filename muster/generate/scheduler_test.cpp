@@ -121,6 +121,32 @@ TEST_F(SchedulerTest, AnswersAreThoseOfASessionAlone) {
     }
 }
 
+// In integers, over arranged weights and f16 keys: a row's products are the same bits in any batch;
+// attention over positions that are cut elsewhere, and bf16 where prompts share keys, are not.
+TEST_F(SchedulerTest, AnswersInIntegersAreThoseOfASessionAlone) {
+    constexpr int kRequests = 8;
+    export_gguf(directory_ / "run", directory_ / "q8.gguf", DType::q8_0);
+    LoadOptions load;
+    load.panels = &team_;
+    model_ = std::make_unique<Model>(Model::load(directory_ / "q8.gguf", load));
+    SchedulerOptions o = options(4, 64);
+    o.compute = Compute::int8;
+    o.kv = DType::f16;
+    Scheduler scheduler(*model_, team_, o);
+    std::vector<Answer> answers(kRequests);
+    for (int i = 0; i < kRequests; ++i) scheduler.submit(recorded(request(i), answers[i]));
+    scheduler.drain();
+    for (int i = 0; i < kRequests; ++i) {
+        SessionOptions alone;
+        alone.policy = request(i).policy;
+        alone.compute = o.compute;
+        alone.kv = o.kv;
+        Session session(*model_, team_, alone);
+        const GenerateResult expected = session.generate(request(i).prompt, request(i).generate);
+        EXPECT_EQ(answers[i].result.tokens, expected.tokens) << i;
+    }
+}
+
 TEST_F(SchedulerTest, RequestsShareAPassAndBeginInOrder) {
     Scheduler scheduler(*model_, team_, options(2));
     std::vector<Answer> answers(3);

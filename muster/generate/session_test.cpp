@@ -147,6 +147,42 @@ TEST_F(SessionTest, PromptCacheComesBackFromDisk) {
     }
 }
 
+TEST_F(SessionTest, PolicyCanChangeBetweenAnswers) {
+    const auto prompt = random_tokens(model_->config(), 12);
+    Session s = session("top-k:2");
+    EXPECT_EQ(s.generate(prompt, greedy(4)).mean_experts, 2);
+    s.set_policy(RoutingPolicy::parse("top-k:1"));
+    const GenerateResult one = s.generate(prompt, greedy(4));
+    EXPECT_EQ(one.mean_experts, 1);
+    EXPECT_EQ(one.reused_tokens, 11);
+    EXPECT_THROW(s.save_cache(directory_ / "cache"), Error);
+    EXPECT_THROW(s.set_policy(RoutingPolicy::parse("top-k:77")), Error);
+    EXPECT_THROW(s.set_policy(RoutingPolicy::parse("expert-choice:2")), Error);
+    EXPECT_EQ(s.routing().policy().to_string(), "top-k:1");
+    auto other = prompt;
+    other[0] = 50;  // nothing is kept, so everything is of one policy again
+    s.generate(other, greedy(4));
+    s.save_cache(directory_ / "cache");
+}
+
+TEST_F(SessionTest, StopStringsDoNotBelongToTheText) {
+    const auto prompt = random_tokens(model_->config(), 12);
+    Session s = session();
+    const std::string text = s.generate(prompt, greedy(12)).text;
+    ASSERT_GT(text.size(), 5u);
+    GenerateOptions options = greedy(12);
+    options.stop = {"never written", text.substr(3, 2)};
+    std::string streamed;
+    options.on_token = [&](const GeneratedToken& token) {
+        streamed += token.text;
+        return true;
+    };
+    const GenerateResult r = s.generate(prompt, options);
+    EXPECT_EQ(r.stop, StopReason::stop_string);
+    EXPECT_EQ(r.text, text.substr(0, text.find(text.substr(3, 2))));
+    EXPECT_EQ(streamed, r.text);
+}
+
 TEST_F(SessionTest, RefusesPoliciesThatNeedWholeBatches) {
     try {
         session("expert-choice:2");

@@ -2,9 +2,11 @@
 #include "muster/model/memory.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
+#include <vector>
 
 #include "muster/core/error.h"
 #include "muster/kernels/quantized_rows.h"
@@ -70,18 +72,20 @@ int context_of(const Model& model, const MemorySettings& s) {
 
 /// What a user can do about it, the most effective first.
 std::string advice(const MemoryNeed& need, const MemorySettings& s) {
-    std::string text;
-    const auto add = [&](const std::string& what) { text += (text.empty() ? "" : ", ") + what; };
-    if (need.panels > 0) add("--mmap, which reads the weights from the file");
-    if (s.context > kLeastContext) add(fmt::format("a --ctx below {}", s.context));
-    if (s.kv == DType::f32) {
-        add("--kv f16 or q8_0");
-    } else if (s.kv == DType::f16) {
-        add("--kv q8_0");
+    std::vector<std::string> of_weights, of_caches;
+    if (need.panels > 0) {
+        of_weights.emplace_back("--mmap, which reads the weights from the file");
+        of_weights.emplace_back("a smaller format of the model (muster quantize)");
     }
-    if (need.panels > 0) add("a smaller format of the model (muster quantize)");
-    if (text.empty()) text = "a smaller model";
-    return text;
+    if (s.context > kLeastContext) of_caches.push_back(fmt::format("a --ctx below {}", s.context));
+    if (s.kv != DType::q8_0)
+        of_caches.emplace_back(s.kv == DType::f32 ? "--kv f16 or q8_0" : "--kv q8_0");
+    const bool weights_first = need.panels >= need.caches;
+    std::vector<std::string>& all = weights_first ? of_weights : of_caches;
+    const std::vector<std::string>& rest = weights_first ? of_caches : of_weights;
+    all.insert(all.end(), rest.begin(), rest.end());
+    if (all.empty()) all.emplace_back("a smaller model");
+    return fmt::format("{}", fmt::join(all, ", "));
 }
 
 }  // namespace
