@@ -49,6 +49,7 @@ Class class_of(const CheckpointSpec& s) {
 Json scaling(const CheckpointSpec& s) {
     const RopeScaling& r = s.scaling;
     if (r.kind == RopeScaling::Kind::none) return nullptr;
+    if (r.kind == RopeScaling::Kind::linear) return {{"rope_type", "linear"}, {"factor", r.factor}};
     Json j{{"factor", r.factor}, {"original_max_position_embeddings", r.original_context}};
     if (r.kind == RopeScaling::Kind::llama3) {
         j["rope_type"] = "llama3";
