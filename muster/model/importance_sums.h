@@ -41,7 +41,7 @@ struct ImportanceSums {
 /// cols] and `NAME.counts` [matrices, 1]. Tensors without any are left out, matrices without rows
 /// of their own take what was lent; muster.imatrix.lent lists them as NAME/MATRIX. Atomic. Throws
 /// Error.
-void write_importance(const std::filesystem::path& path, const ImportanceSums& sums);
+void write_importance(const std::filesystem::path& path, const ImportanceSums& all);
 
 /// Reads such a file, with what was lent apart. Throws Error when it is damaged or none (the older
 /// .dat does not say how many tokens its means are of).
