@@ -8,6 +8,9 @@
 #include "muster/checkpoint/safetensors.h"
 #include "muster/checkpoint/test_bytes.h"
 #include "muster/core/atomic_file.h"
+#include "muster/tokenizer/byte_level.h"
+#include "muster/tokenizer/pre_tokenizer.h"
+#include "muster/tokenizer/tokenizer.h"
 
 namespace {
 
@@ -51,6 +54,88 @@ void seed_safetensors(const fs::path& directory) {
                               {{"format", "pt"}});
 }
 
+/// Of every byte and two merges.
+std::string tokenizer_json(const std::string& pre_tokenizer, const std::string& more) {
+    std::string vocab;
+    for (int b = 0; b < 256; ++b) {
+        std::string piece = muster::byte_level_piece(std::string(1, static_cast<char>(b)));
+        if (piece == "\"" || piece == "\\") piece.insert(0, "\\");
+        vocab += "\"" + piece + "\":" + std::to_string(b) + ",";
+    }
+    return R"({"added_tokens":[{"id":258,"content":"<end>","special":true,"rstrip":true},)"
+           R"({"id":259,"content":"<tool>","special":false,"single_word":true}],)" +
+           more + R"("pre_tokenizer":)" + pre_tokenizer + R"(,"model":{"type":"BPE","vocab":{)" +
+           vocab + R"("He":256,"ll":257},"merges":["H e",["l","l"]]}})";
+}
+
+const std::string kByteLevel = R"({"type":"ByteLevel","add_prefix_space":false,"use_regex":true})";
+const std::string kSequence =
+    R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},)"
+    R"({"type":"Split","pattern":{"Regex":"\\s?\\p{L}+"},"behavior":"Isolated","invert":false},)" +
+    kByteLevel + "]}";
+
+void seed_tokenizer_json(const fs::path& directory) {
+    const std::string nfc = R"("normalizer":{"type":"NFC"},"post_processor":{"type":)"
+                            R"("TemplateProcessing","single":[{"SpecialToken":{"id":"<end>"}},)"
+                            R"({"Sequence":{"id":"A"}}]},)";
+    muster::write_file(directory / "byte_level", tokenizer_json(kByteLevel, ""));
+    const std::string config = R"({"add_bos_token":true,"bos_token":{"content":"<end>"},)"
+                               R"("chat_template":[{"name":"default","template":"{{ x }}"}]})";
+    muster::write_file(directory / "directory",
+                       tokenizer_json(kSequence, nfc) + std::string(1, '\0') + config);
+    muster::write_file(
+        directory / "scores",
+        R"({"normalizer":{"type":"Replace","pattern":{"String":" "},"content":"\u2581"},)"
+        R"("pre_tokenizer":{"type":"Metaspace","replacement":"\u2581","split":false},"model":)"
+        R"({"type":"BPE","unk_token":"<unk>","vocab":{"<unk>":0,"l":1,"ll":2},"merges":["l l"]}})");
+}
+
+void seed_gguf_vocabulary(const fs::path& directory) {
+    const std::string bytes = tokenizer_json(kSequence, "");
+    const muster::Vocabulary own = muster::read_tokenizer_json(bytes, "seed");
+    muster::GgufWriter writer;
+    muster::write_vocabulary(own, writer);
+    writer.write(directory / "byte_level");
+    muster::Vocabulary scored;
+    scored.pieces = {"<unk>", "<s>", "l", "ll", "\xe2\x96\x81"};
+    scored.scores = {0, 0, -2, -1, -3};
+    using enum muster::TokenType;
+    scored.types = {unknown, control, normal, normal, user_defined};
+    scored.unk = 0;
+    scored.bos = 1;
+    muster::GgufWriter second;
+    muster::write_vocabulary(scored, second);
+    second.write(directory / "scores");
+}
+
+void seed_split_regex(const fs::path& directory) {
+    const std::string text = std::string(1, '\0') + "I'LL pay 12345 \xe5\xa4\xa9 e\xcc\x81\r\n  x";
+    for (const char* name : {"gpt-2", "llama-bpe", "gpt-4o", "deepseek-v3", "exaone-moe"}) {
+        const auto rules = muster::rules_of(*muster::named_split(name));
+        muster::write_file(directory / name, rules.back().pattern + text);
+    }
+    muster::write_file(directory / "look",
+                       R"((?=(\d{3})+(?!\d))|(?i:[[:alpha:]]++)|\h|^\A)" + text);
+}
+
+void seed_chat_template(const fs::path& directory) {
+    muster::write_file(
+        directory / "messages",
+        "{{- bos_token }}{% for m in messages -%}\n{% if loop.first and m['role'] == 'system' %}"
+        "{{ m.content | trim | upper }}{% elif m.content is string %}[{{ m.content[1:-1] }}]"
+        "{% else %}{{ m | tojson(indent=2) }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ strftime_now('%Y') }}{% endif %}");
+    muster::write_file(
+        directory / "macro",
+        "{% macro f(a, b=2) %}{{ a ~ b }}{{ caller is defined }}{% endmacro %}{% set ns = "
+        "namespace(n=0) %}{% for k, v in {'a': 1}.items() %}{% set ns.n = ns.n + v %}{% endfor %}"
+        "{{ f(ns.n) }}{{ range(3) | map('string') | join(',') }}{{ '%s' | format(1) }}"
+        "{% set t %}x{% endset %}{% filter upper %}{{ t }}{% endfilter %}{% raw %}{{{% endraw %}"
+        "{{ raise_exception('no') if false else messages | selectattr('role', 'eq', 'user') | "
+        "list | length }}" +
+            std::string(1, '\0') + R"([{"role":"user","content":"x"}])");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -61,6 +146,10 @@ int main(int argc, char** argv) {
     try {
         seed_gguf(folder(argv[1], "fuzz_gguf"));
         seed_safetensors(folder(argv[1], "fuzz_safetensors"));
+        seed_tokenizer_json(folder(argv[1], "fuzz_tokenizer_json"));
+        seed_gguf_vocabulary(folder(argv[1], "fuzz_gguf_vocabulary"));
+        seed_split_regex(folder(argv[1], "fuzz_split_regex"));
+        seed_chat_template(folder(argv[1], "fuzz_chat_template"));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "make_seeds: %s\n", error.what());
         return 1;

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any template on any messages (JSON behind a NUL; a short conversation without) gives a text
+// within the limits, or an Error.
+#include <nlohmann/json.hpp>
+
+#include "fuzz_parts.h"
+#include "muster/tokenizer/chat_template.h"
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const Json& conversation() {
+    static const Json messages = Json::parse(R"([
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Größe?"}]},
+        {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "id": "c1",
+         "function": {"name": "measure", "arguments": {"what": ["a", 1, 2.5, true]}}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3 <m>"}])");
+    return messages;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    const auto [text, json] = muster::fuzzing::halves(data, size);
+    muster::ChatTemplateOptions options;
+    options.now = 1'700'000'000;
+    options.limits = {200'000, size_t{1} << 20, 100};
+    try {
+        const muster::ChatTemplate chat(text, "<s>", "</s>");
+        const Json parsed = json.size() < 4096 ? Json::parse(json, nullptr, false) : Json();
+        const std::string result =
+            chat.render(parsed.is_array() ? parsed : conversation(), options);
+        if (result.size() > options.limits.output) std::abort();
+    } catch (const muster::Error&) {
+    }
+    return 0;
+}
