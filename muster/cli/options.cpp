@@ -119,16 +119,22 @@ void sampler_options(CLI::App* c, SamplerOptions& sampler) {
         ->type_name("X");
 }
 
-CLI::App* add_run(CLI::App& app, RunOptions& o) {
-    auto* c = app.add_subcommand("run", "Continue a text");
-    model_options(c, o.model);
-    engine_options(c, o.engine, "int8");
-    text_options(c, o.text);
+/// Of commands that write text: the policy, how its experts are shown, and how much is held.
+template <typename Options>
+void writing_options(CLI::App* c, Options& o) {
     c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
         ->type_name("POLICY");
     choices(c->add_option("--color", o.color, "Colour each token by its experts"),
             {"experts", "none"});
     whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
+}
+
+CLI::App* add_run(CLI::App& app, RunOptions& o) {
+    auto* c = app.add_subcommand("run", "Continue a text");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
+    text_options(c, o.text);
+    writing_options(c, o);
     whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens written (until the context ends)");
     sampler_options(c, o.sampler);
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
@@ -150,14 +156,10 @@ CLI::App* add_chat(CLI::App& app, ChatOptions& o) {
     auto* c = app.add_subcommand("chat", "Talk with a model");
     model_options(c, o.model);
     engine_options(c, o.engine, "int8");
-    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
-        ->type_name("POLICY");
     c->add_option("--system", o.system, "The system message");
     c->add_option("--chat-template", o.chat_template, "A Jinja template instead of the model's")
         ->type_name("FILE");
-    choices(c->add_option("--color", o.color, "Colour each token by its experts"),
-            {"experts", "none"});
-    whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens held (the model's context)");
+    writing_options(c, o);
     whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Most tokens of an answer (until it ends)");
     sampler_options(c, o.sampler);
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
