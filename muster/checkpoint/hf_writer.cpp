@@ -118,22 +118,6 @@ class Exporter {
     std::set<std::string, std::less<>> read_;
 };
 
-std::vector<std::vector<MadeTensor>> shards_of(const std::vector<MadeTensor>& tensors,
-                                               uint64_t most) {
-    std::vector<std::vector<MadeTensor>> shards(1);
-    uint64_t bytes = 0;
-    for (const MadeTensor& t : tensors) {
-        const auto size = static_cast<uint64_t>(t.bytes());
-        if (!shards.back().empty() && bytes + size > most) {
-            shards.emplace_back();
-            bytes = 0;
-        }
-        bytes += size;
-        shards.back().push_back(t);
-    }
-    return shards;
-}
-
 bool all_mxfp4(const WeightMap& model, const HfFamily& family) {
     if (family.experts != HfExperts::gpt_oss) return false;
     return std::ranges::all_of(model.tensors(), [](const auto& t) {

@@ -93,4 +93,9 @@ void write_made_safetensors(const std::filesystem::path& path,
                             const std::map<std::string, std::string>& metadata = {},
                             const std::function<void(int64_t)>& written = {});
 
+/// The tensors, in order, as the contents of files with at most `most` bytes of tensors each, but
+/// at least one tensor.
+std::vector<std::vector<MadeTensor>> shards_of(const std::vector<MadeTensor>& tensors,
+                                               uint64_t most);
+
 }  // namespace muster

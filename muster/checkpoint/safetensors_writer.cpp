@@ -145,4 +145,20 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Name
     write_made_safetensors(path, made, metadata);
 }
 
+std::vector<std::vector<MadeTensor>> shards_of(const std::vector<MadeTensor>& tensors,
+                                               uint64_t most) {
+    std::vector<std::vector<MadeTensor>> shards(1);
+    uint64_t bytes = 0;
+    for (const MadeTensor& t : tensors) {
+        const auto size = static_cast<uint64_t>(t.bytes());
+        if (!shards.back().empty() && bytes + size > most) {
+            shards.emplace_back();
+            bytes = 0;
+        }
+        bytes += size;
+        shards.back().push_back(t);
+    }
+    return shards;
+}
+
 }  // namespace muster

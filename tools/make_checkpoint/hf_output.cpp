@@ -294,18 +294,9 @@ void write_tensors(const std::vector<MadeTensor>& tensors, uint64_t most,
     const std::map<std::string, std::string> metadata{{"format", "pt"}};
     if (most == 0)
         return write_made_safetensors(directory / "model.safetensors", tensors, metadata);
-    std::vector<std::vector<MadeTensor>> shards(1);
-    uint64_t bytes = 0, total = 0;
-    for (const MadeTensor& t : tensors) {
-        const auto size = static_cast<uint64_t>(t.bytes());
-        if (!shards.back().empty() && bytes + size > most) {
-            shards.emplace_back();
-            bytes = 0;
-        }
-        bytes += size;
-        total += size;
-        shards.back().push_back(t);
-    }
+    int64_t total = 0;
+    for (const MadeTensor& tensor : tensors) total += tensor.bytes();
+    const auto shards = shards_of(tensors, most);
     nlohmann::ordered_json index{{"metadata", {{"total_size", total}}}};
     for (size_t i = 0; i < shards.size(); ++i) {
         const std::string name =
