@@ -17,6 +17,12 @@ struct IVec {
     static I load(const void* p) noexcept {
         return _mm256_loadu_si256(static_cast<const __m256i*>(p));
     }
+    /// The same for a value with several uses, which compilers would load again for each.
+    static I load_once(const void* p) noexcept {
+        I x = load(p);
+        asm("" : "+x"(x));
+        return x;
+    }
     static void store(void* p, I x) noexcept { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
     static I broadcast(const void* p) noexcept {
         int32_t bits;
@@ -55,6 +61,7 @@ struct IVec {
     static I dot_signed(I sum, I w, I s) noexcept {
         return dot(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(s, w));
     }
+    static I dot_pairs(I sum, I a, I b) noexcept { return add(sum, _mm256_madd_epi16(a, b)); }
     static void store_as_bytes(int8_t* p, Vec::F x) noexcept {
         const __m256i q = _mm256_cvtps_epi32(x);
         const __m128i halves =

@@ -17,6 +17,12 @@ struct IVec {
     static I set1(int32_t x) noexcept { return _mm512_set1_epi32(x); }
     static I bytes(int x) noexcept { return _mm512_set1_epi8(static_cast<char>(x)); }
     static I load(const void* p) noexcept { return _mm512_loadu_si512(p); }
+    /// The same for a value with several uses, which compilers would load again for each.
+    static I load_once(const void* p) noexcept {
+        I x = load(p);
+        asm("" : "+v"(x));
+        return x;
+    }
     static void store(void* p, I x) noexcept { _mm512_storeu_si512(p, x); }
     /// The four bytes at p in every lane.
     static I broadcast(const void* p) noexcept {
@@ -57,6 +63,8 @@ struct IVec {
     static Vec::F as_float(I a) noexcept { return _mm512_castsi512_ps(a); }
     /// Adds to each lane the products of its four unsigned bytes of u and signed bytes of s.
     static I dot(I sum, I u, I s) noexcept { return _mm512_dpbusd_epi32(sum, u, s); }
+    /// Adds to each lane the products of its two signed 16-bit numbers.
+    static I dot_pairs(I sum, I a, I b) noexcept { return _mm512_dpwssd_epi32(sum, a, b); }
     static I dot_signed(I sum, I, I) noexcept { return sum; }  // not used with kWideDot
     /// Whole numbers in [-127, 127] as kLanes signed bytes.
     static void store_as_bytes(int8_t* p, Vec::F x) noexcept {

@@ -9,9 +9,18 @@
 //   static constexpr bool kMin;       // whether value = scale * q + min
 //   static constexpr int kZeroBits;   // otherwise value = scale * (q - 2^kZeroBits); -1: no zero
 //   Format(const std::byte* chunk, int blocks, int lane);  // for rows lane, lane + 1, ...
-//   IVec::I quants(int g, int i);     // four unsigned values of a row a lane: values 32 g + 4 i
-//   ... Vec::F scale(int g, int half); Vec::F min(int g, int half);
-// All of g, i and half are known when the code is compiled, but for g where blocks are 32 values.
+//   using Quants = Values<...>;       // those that share packed bytes
+//   Quants quants(int g, int i);      // at[n][s]: four unsigned values of a row a lane, those from
+//                                     // 32 (g + n) + 4 (i + 4 s) on
+// Formats of blocks of 32 (ActivationScale::per_32):
+//   Vec::F scale(int g, int half); Vec::F min(int g, int half);
+// Super-blocks, with integers in the place of scales, and their scale over all the chunk:
+//   Vec::F scale(int g, int half); Vec::F d();
+//   IVec::I min_pairs(int p); Vec::F d_min();  // value = d * scale * q - d_min * min; two minima
+//   of
+//                                              // 16 bits a lane, in the order of QuantizedChunk
+// All of g, i, half and p are known when the code is compiled, but for g where blocks are 32
+// values.
 #pragma once
 
 #include "muster/kernels/panel_product_kernels.h"
@@ -25,13 +34,37 @@ using I = IVec::I;
 constexpr int kRow4 = 4 * kPanelRows;  // bytes of a unit of 4, of all rows
 constexpr int kRow2 = 2 * kPanelRows;
 
+/// What one look at a chunk's bytes yields: of kNumber groups, kAtOnce of the 8 / kAtOnce steps.
+template <int kNumber, int kAtOnce>
+struct Values {
+    static constexpr int kGroups = kNumber, kSteps = kAtOnce;
+    I at[kNumber][kAtOnce];
+};
+
 I low_nibbles(I v) noexcept { return IVec::and_(v, IVec::bytes(0x0f)); }
 I high_nibbles(I v) noexcept { return low_nibbles(IVec::right(v, 4)); }
 
-/// Sixteen values of four bits in dwords 0 to 3: the low nibbles, then the high ones.
-I nibble_group(const std::byte* qs, int i) noexcept {
-    const I v = IVec::load(qs + (i & 3) * kRow4);
-    return i < 4 ? low_nibbles(v) : high_nibbles(v);
+/// Shifted to the left, or by a negative number to the right.
+I shifted(I v, int left) noexcept {
+    return left > 0 ? IVec::left(v, left) : left < 0 ? IVec::right(v, -left) : v;
+}
+I bytes_of(I v, int mask) noexcept { return IVec::and_(v, IVec::bytes(mask)); }
+/// Byte k of each lane, as a number.
+I byte_of(I v, int k) noexcept {
+    const I moved = IVec::right(v, 8 * k);
+    return k == 3 ? moved : IVec::and_(moved, IVec::set1(255));
+}
+I signed_byte_of(I v, int k) noexcept { return IVec::right_signed(IVec::left(v, 24 - 8 * k), 24); }
+/// Bytes 0 and 2 of each lane (p even) or 1 and 3 as 16-bit numbers.
+I pair_of(I v, int p) noexcept {
+    return IVec::and_(p % 2 == 0 ? v : IVec::right(v, 8), IVec::set1(0x00ff00ff));
+}
+
+/// Thirty-two values of four bits in dwords 0 to 3: the low nibbles, then the high ones.
+using NibbleQuants = Values<1, 2>;
+NibbleQuants nibbles(const std::byte* qs, int i) noexcept {
+    const I v = IVec::load_once(qs + i * kRow4);
+    return {{{low_nibbles(v), high_nibbles(v)}}};
 }
 
 /// Bits 4 i ... 4 i + 3 of each lane, one a byte.
@@ -40,15 +73,30 @@ I bits_to_bytes(I bits, int i) noexcept {
     return IVec::and_(IVec::mul(four, IVec::set1(0x00204081)), IVec::bytes(1));
 }
 
+/// Values of five bits, the fifth ones in qh.
+NibbleQuants five_bits(const std::byte* qs, const std::byte* qh, int g, int i) noexcept {
+    NibbleQuants q = nibbles(qs + g * 4 * kRow4, i);
+    const I high = IVec::load_once(qh + g * kRow4);
+    for (int s = 0; s < 2; ++s) {
+        q.at[0][s] = IVec::or_(q.at[0][s], IVec::left(bits_to_bytes(high, i + 4 * s), 4));
+    }
+    return q;
+}
+
+NibbleQuants looked_up(I table, NibbleQuants q) noexcept {
+    return {{{IVec::lookup(table, q.at[0][0]), IVec::lookup(table, q.at[0][1])}}};
+}
+
 struct FormatQ8_0 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 7;
+    using Quants = Values<1, 1>;
     const std::byte *d, *qs;
     FormatQ8_0(const std::byte* c, int blocks, int lane) noexcept
         : d(c + 2 * lane), qs(c + blocks * kRow2 + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        return IVec::xor_(IVec::load(qs + (8 * g + i) * kRow4), IVec::bytes(0x80));
+    Quants quants(int g, int i) const noexcept {
+        return {{{IVec::xor_(IVec::load(qs + (8 * g + i) * kRow4), IVec::bytes(0x80))}}};
     }
     F scale(int g, int) const noexcept { return IVec::load_f16(d + g * kRow2); }
     F min(int, int) const noexcept { return Vec::zero(); }
@@ -58,10 +106,11 @@ struct FormatQ4_0 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 3;
+    using Quants = NibbleQuants;
     const std::byte *d, *qs;
     FormatQ4_0(const std::byte* c, int blocks, int lane) noexcept
         : d(c + 2 * lane), qs(c + blocks * kRow2 + 4 * lane) {}
-    I quants(int g, int i) const noexcept { return nibble_group(qs + g * 4 * kRow4, i); }
+    Quants quants(int g, int i) const noexcept { return nibbles(qs + g * 4 * kRow4, i); }
     F scale(int g, int) const noexcept { return IVec::load_f16(d + g * kRow2); }
     F min(int, int) const noexcept { return Vec::zero(); }
 };
@@ -70,10 +119,11 @@ struct FormatQ4_1 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    using Quants = NibbleQuants;
     const std::byte *d, *qs;
     FormatQ4_1(const std::byte* c, int blocks, int lane) noexcept
         : d(c + 2 * lane), qs(c + blocks * 2 * kRow2 + 4 * lane) {}
-    I quants(int g, int i) const noexcept { return nibble_group(qs + g * 4 * kRow4, i); }
+    Quants quants(int g, int i) const noexcept { return nibbles(qs + g * 4 * kRow4, i); }
     F scale(int g, int) const noexcept { return IVec::load_f16(d + 2 * g * kRow2); }
     F min(int g, int) const noexcept { return IVec::load_f16(d + (2 * g + 1) * kRow2); }
 };
@@ -82,15 +132,13 @@ struct FormatQ5_0 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 4;
+    using Quants = NibbleQuants;
     const std::byte *d, *qh, *qs;
     FormatQ5_0(const std::byte* c, int blocks, int lane) noexcept
         : d(c + 2 * lane),
           qh(c + blocks * kRow2 + 4 * lane),
           qs(c + blocks * (kRow2 + kRow4) + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        const I high = bits_to_bytes(IVec::load(qh + g * kRow4), i);
-        return IVec::or_(nibble_group(qs + g * 4 * kRow4, i), IVec::left(high, 4));
-    }
+    Quants quants(int g, int i) const noexcept { return five_bits(qs, qh, g, i); }
     F scale(int g, int) const noexcept { return IVec::load_f16(d + g * kRow2); }
     F min(int, int) const noexcept { return Vec::zero(); }
 };
@@ -99,15 +147,13 @@ struct FormatQ5_1 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    using Quants = NibbleQuants;
     const std::byte *d, *qh, *qs;
     FormatQ5_1(const std::byte* c, int blocks, int lane) noexcept
         : d(c + 2 * lane),
           qh(c + blocks * 2 * kRow2 + 4 * lane),
           qs(c + blocks * (2 * kRow2 + kRow4) + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        const I high = bits_to_bytes(IVec::load(qh + g * kRow4), i);
-        return IVec::or_(nibble_group(qs + g * 4 * kRow4, i), IVec::left(high, 4));
-    }
+    Quants quants(int g, int i) const noexcept { return five_bits(qs, qh, g, i); }
     F scale(int g, int) const noexcept { return IVec::load_f16(d + 2 * g * kRow2); }
     F min(int g, int) const noexcept { return IVec::load_f16(d + (2 * g + 1) * kRow2); }
 };
@@ -123,11 +169,12 @@ struct FormatIq4Nl {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 7;
+    using Quants = NibbleQuants;
     const std::byte *d, *qs;
     FormatIq4Nl(const std::byte* c, int blocks, int lane) noexcept
         : d(c + 2 * lane), qs(c + blocks * kRow2 + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        return IVec::lookup(IVec::table(kIq4Values), nibble_group(qs + g * 4 * kRow4, i));
+    Quants quants(int g, int i) const noexcept {
+        return looked_up(IVec::table(kIq4Values), nibbles(qs + g * 4 * kRow4, i));
     }
     F scale(int g, int) const noexcept { return IVec::load_f16(d + g * kRow2); }
     F min(int, int) const noexcept { return Vec::zero(); }
@@ -137,11 +184,12 @@ struct FormatMxfp4 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 4;
+    using Quants = NibbleQuants;
     const std::byte *e, *qs;
     FormatMxfp4(const std::byte* c, int blocks, int lane) noexcept
         : e(c + lane), qs(c + blocks * kPanelRows + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        return IVec::lookup(IVec::table(kFp4Values), nibble_group(qs + g * 4 * kRow4, i));
+    Quants quants(int g, int i) const noexcept {
+        return looked_up(IVec::table(kFp4Values), nibbles(qs + g * 4 * kRow4, i));
     }
     /// 2^(e - 128), by way of 2^(e - 127) as the exponent of an f32 (0 for e = 0).
     F scale(int g, int) const noexcept {
@@ -151,28 +199,23 @@ struct FormatMxfp4 {
     F min(int, int) const noexcept { return Vec::zero(); }
 };
 
-/// Q4_K and Q5_K: eight 6-bit scales and minima of a super-block in twelve bytes.
+/// Q4_K and Q5_K: eight 6-bit scales and minima of a super-block in twelve bytes, here one a byte.
 struct SixBitScales {
-    F d, dmin;
-    I v[3];
+    F d, d_min;
+    I scales[2], minima[2];
     SixBitScales(const std::byte* c, int lane) noexcept
-        : d(IVec::load_f16(c + 2 * lane)), dmin(IVec::load_f16(c + kRow2 + 2 * lane)) {
-        for (int i = 0; i < 3; ++i) v[i] = IVec::load(c + 2 * kRow2 + i * kRow4 + 4 * lane);
+        : d(IVec::load_f16(c + 2 * lane)), d_min(IVec::load_f16(c + kRow2 + 2 * lane)) {
+        const I low = IVec::load(c + 2 * kRow2 + 4 * lane);
+        const I mid = IVec::load(c + 2 * kRow2 + kRow4 + 4 * lane);
+        const I high = IVec::load(c + 2 * kRow2 + 2 * kRow4 + 4 * lane);
+        scales[0] = bytes_of(low, 63);
+        minima[0] = bytes_of(mid, 63);
+        scales[1] = IVec::or_(bytes_of(high, 15), bytes_of(IVec::right(low, 2), 48));
+        minima[1] =
+            IVec::or_(bytes_of(IVec::right(high, 4), 15), bytes_of(IVec::right(mid, 2), 48));
     }
-    static I field(I x, int from, int mask) noexcept {
-        return IVec::and_(IVec::right(x, from), IVec::set1(mask));
-    }
-    I joined(int low, I high_of, int h) const noexcept {
-        return IVec::or_(field(v[2], low, 15), IVec::left(field(high_of, 8 * h + 6, 3), 4));
-    }
-    F scale(int g) const noexcept {
-        const I s = g < 4 ? field(v[0], 8 * g, 63) : joined(8 * (g - 4), v[0], g - 4);
-        return Vec::mul(d, IVec::to_float(s));
-    }
-    F min(int g) const noexcept {
-        const I m = g < 4 ? field(v[1], 8 * g, 63) : joined(8 * (g - 4) + 4, v[1], g - 4);
-        return Vec::sub(Vec::zero(), Vec::mul(dmin, IVec::to_float(m)));
-    }
+    F scale(int g) const noexcept { return IVec::to_float(byte_of(scales[g / 4], g % 4)); }
+    I min_pairs(int p) const noexcept { return pair_of(minima[p / 2], p); }
     static constexpr int kBytes = 2 * kRow2 + 3 * kRow4;
 };
 
@@ -180,143 +223,149 @@ struct FormatQ4K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    using Quants = Values<2, 1>;
     SixBitScales scales;
     const std::byte* qs;
     FormatQ4K(const std::byte* c, int, int lane) noexcept
         : scales(c, lane), qs(c + SixBitScales::kBytes + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        const I v = IVec::load(qs + (8 * (g / 2) + i) * kRow4);
-        return g % 2 == 0 ? low_nibbles(v) : high_nibbles(v);
+    Quants quants(int g, int i) const noexcept {
+        const I v = IVec::load_once(qs + (4 * g + i) * kRow4);
+        return {{{low_nibbles(v)}, {high_nibbles(v)}}};
     }
     F scale(int g, int) const noexcept { return scales.scale(g); }
-    F min(int g, int) const noexcept { return scales.min(g); }
+    F d() const noexcept { return scales.d; }
+    I min_pairs(int p) const noexcept { return scales.min_pairs(p); }
+    F d_min() const noexcept { return scales.d_min; }
 };
 
 struct FormatQ5K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    using Quants = Values<2, 1>;
     SixBitScales scales;
-    const std::byte *qh, *qs;
+    const std::byte* qs;
     FormatQ5K(const std::byte* c, int, int lane) noexcept
-        : scales(c, lane),
-          qh(c + SixBitScales::kBytes + 4 * lane),
-          qs(c + SixBitScales::kBytes + 8 * kRow4 + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        const I v = IVec::load(qs + (8 * (g / 2) + i) * kRow4);
-        const I high = IVec::and_(IVec::right(IVec::load(qh + i * kRow4), g), IVec::bytes(1));
-        return IVec::or_(g % 2 == 0 ? low_nibbles(v) : high_nibbles(v), IVec::left(high, 4));
+        : scales(c, lane), qs(c + SixBitScales::kBytes + 4 * lane) {}
+    Quants quants(int g, int i) const noexcept {
+        const I high = IVec::load_once(qs + 2 * i * kRow4);
+        const I v = IVec::load_once(qs + (g == 0 ? 2 * i + 1 : 8 + 4 * g + i) * kRow4);
+        return {{{IVec::or_(low_nibbles(v), bytes_of(shifted(high, 4 - g), 16))},
+                 {IVec::or_(high_nibbles(v), bytes_of(shifted(high, 3 - g), 16))}}};
     }
     F scale(int g, int) const noexcept { return scales.scale(g); }
-    F min(int g, int) const noexcept { return scales.min(g); }
+    F d() const noexcept { return scales.d; }
+    I min_pairs(int p) const noexcept { return scales.min_pairs(p); }
+    F d_min() const noexcept { return scales.d_min; }
 };
 
 struct FormatQ6K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = true, kMin = false;
     static constexpr int kZeroBits = 5;
-    const std::byte *ql, *qh, *scales;
-    F d;
+    using Quants = Values<4, 1>;
+    const std::byte *qs, *scales, *super;
     FormatQ6K(const std::byte* c, int, int lane) noexcept
-        : ql(c + 4 * lane),
-          qh(c + 32 * kRow4 + 4 * lane),
-          scales(c + 48 * kRow4 + 4 * lane),
-          d(IVec::load_f16(c + 52 * kRow4 + 2 * lane)) {}
-    I quants(int g, int i) const noexcept {
-        const int h = g / 4, s = g % 4;
-        const I low = IVec::load(ql + (16 * h + 8 * (s % 2) + i) * kRow4);
-        const I high = IVec::right(IVec::load(qh + (8 * h + i) * kRow4), 2 * s);
-        return IVec::or_(s < 2 ? low_nibbles(low) : high_nibbles(low),
-                         IVec::left(IVec::and_(high, IVec::bytes(3)), 4));
+        : qs(c + 4 * lane), scales(c + 48 * kRow4 + 4 * lane), super(c + 52 * kRow4 + 2 * lane) {}
+    Quants quants(int g, int i) const noexcept {
+        const std::byte* at = qs + (6 * g + 3 * i) * kRow4;
+        const I a = IVec::load_once(at), b = IVec::load_once(at + kRow4);
+        const I high = IVec::load_once(at + 2 * kRow4);
+        return {{{IVec::or_(low_nibbles(a), bytes_of(IVec::left(high, 4), 48))},
+                 {IVec::or_(low_nibbles(b), bytes_of(IVec::left(high, 2), 48))},
+                 {IVec::or_(high_nibbles(a), bytes_of(high, 48))},
+                 {IVec::or_(high_nibbles(b), bytes_of(IVec::right(high, 2), 48))}}};
     }
     F scale(int g, int half) const noexcept {
         const int index = 2 * g + half;
         const I four = IVec::load(scales + index / 4 * kRow4);
-        const I signed_byte = IVec::right_signed(IVec::left(four, 24 - 8 * (index % 4)), 24);
-        return Vec::mul(d, IVec::to_float(signed_byte));
+        return IVec::to_float(signed_byte_of(four, index % 4));
     }
-    F min(int, int) const noexcept { return Vec::zero(); }
+    F d() const noexcept { return IVec::load_f16(super); }
 };
 
 struct FormatQ3K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = true, kMin = false;
     static constexpr int kZeroBits = 2;
-    const std::byte *hmask, *qs, *scales;
-    F d;
+    using Quants = Values<4, 1>;
+    const std::byte *qs, *super;
+    I low, mid, high;
     FormatQ3K(const std::byte* c, int, int lane) noexcept
-        : hmask(c + 4 * lane),
-          qs(c + 8 * kRow4 + 4 * lane),
-          scales(c + 24 * kRow4 + 4 * lane),
-          d(IVec::load_f16(c + 27 * kRow4 + 2 * lane)) {}
-    I quants(int g, int i) const noexcept {
-        const int h = g / 4, s = g % 4;
-        const I low = IVec::right(IVec::load(qs + (8 * h + i) * kRow4), 2 * s);
-        const I high = IVec::right(IVec::load(hmask + i * kRow4), g);
-        return IVec::or_(IVec::and_(low, IVec::bytes(3)),
-                         IVec::left(IVec::and_(high, IVec::bytes(1)), 2));
+        : qs(c + 4 * lane),
+          super(c + 27 * kRow4 + 2 * lane),
+          low(IVec::load(c + 24 * kRow4 + 4 * lane)),
+          mid(IVec::load(c + 25 * kRow4 + 4 * lane)),
+          high(IVec::load(c + 26 * kRow4 + 4 * lane)) {}
+    Quants quants(int g, int i) const noexcept {
+        const I third = IVec::load_once(qs + 2 * i * kRow4);
+        const I two = IVec::load_once(qs + (g == 0 ? 2 * i + 1 : 16 + i) * kRow4);
+        Quants out;
+        for (int n = 0; n < 4; ++n) {
+            out.at[n][0] = IVec::or_(bytes_of(shifted(two, -2 * n), 3),
+                                     bytes_of(shifted(third, 2 - g - n), 4));
+        }
+        return out;
     }
     /// Scale j has its low four bits in nibble j / 8 of byte j % 8, two high ones in bytes 8 to 11.
     F scale(int g, int half) const noexcept {
         const int j = 2 * g + half;
-        const I low = IVec::load(scales + j % 8 / 4 * kRow4);
-        const I high = IVec::load(scales + 2 * kRow4);
-        const I s = IVec::or_(
-            IVec::and_(IVec::right(low, 8 * (j % 4) + 4 * (j / 8)), IVec::set1(15)),
-            IVec::left(IVec::and_(IVec::right(high, 8 * (j % 4) + 2 * (j / 4)), IVec::set1(3)), 4));
-        return Vec::mul(d, IVec::to_float(IVec::sub(s, IVec::set1(32))));
+        const I four = IVec::right(j % 8 < 4 ? low : mid, 8 * (j % 4) + 4 * (j / 8));
+        const I two = shifted(high, 4 - (8 * (j % 4) + 2 * (j / 4)));
+        const I s = IVec::or_(IVec::and_(four, IVec::set1(15)), IVec::and_(two, IVec::set1(48)));
+        return IVec::to_float(IVec::sub(s, IVec::set1(32)));
     }
-    F min(int, int) const noexcept { return Vec::zero(); }
+    F d() const noexcept { return IVec::load_f16(super); }
 };
 
 struct FormatQ2K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = true, kMin = true;
     static constexpr int kZeroBits = -1;
-    const std::byte *scales, *qs;
-    F d, dmin;
+    using Quants = Values<4, 1>;
+    const std::byte *scales, *qs, *super;
     FormatQ2K(const std::byte* c, int, int lane) noexcept
-        : scales(c + 4 * lane),
-          qs(c + 4 * kRow4 + 4 * lane),
-          d(IVec::load_f16(c + 20 * kRow4 + 2 * lane)),
-          dmin(IVec::load_f16(c + 20 * kRow4 + kRow2 + 2 * lane)) {}
-    I quants(int g, int i) const noexcept {
-        const int h = g / 4, s = g % 4;
-        return IVec::and_(IVec::right(IVec::load(qs + (8 * h + i) * kRow4), 2 * s), IVec::bytes(3));
-    }
-    I nibble(int j, int from) const noexcept {
-        const I four = IVec::load(scales + j / 4 * kRow4);
-        return IVec::and_(IVec::right(four, 8 * (j % 4) + from), IVec::set1(15));
+        : scales(c + 4 * lane), qs(c + 4 * kRow4 + 4 * lane), super(c + 20 * kRow4 + 2 * lane) {}
+    Quants quants(int g, int i) const noexcept {
+        const I v = IVec::load_once(qs + (2 * g + i) * kRow4);
+        Quants out;
+        for (int n = 0; n < 4; ++n) out.at[n][0] = bytes_of(shifted(v, -2 * n), 3);
+        return out;
     }
     F scale(int g, int half) const noexcept {
-        return Vec::mul(d, IVec::to_float(nibble(2 * g + half, 0)));
+        const int j = 2 * g + half;
+        const I four = IVec::load(scales + j / 4 * kRow4);
+        return IVec::to_float(IVec::and_(IVec::right(four, 8 * (j % 4)), IVec::set1(15)));
     }
-    F min(int g, int half) const noexcept {
-        return Vec::sub(Vec::zero(), Vec::mul(dmin, IVec::to_float(nibble(2 * g + half, 4))));
+    F d() const noexcept { return IVec::load_f16(super); }
+    I min_pairs(int p) const noexcept {
+        return pair_of(high_nibbles(IVec::load(scales + p / 2 * kRow4)), p);
     }
+    F d_min() const noexcept { return IVec::load_f16(super + kRow2); }
 };
 
 struct FormatIq4Xs {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 7;
-    F d;
+    using Quants = NibbleQuants;
+    const std::byte* super;
     I high, low;
     const std::byte* qs;
     FormatIq4Xs(const std::byte* c, int, int lane) noexcept
-        : d(IVec::load_f16(c + 2 * lane)),
+        : super(c + 2 * lane),
           high(IVec::load_u16(c + kRow2 + 2 * lane)),
           low(IVec::load(c + 2 * kRow2 + 4 * lane)),
           qs(c + 2 * kRow2 + kRow4 + 4 * lane) {}
-    I quants(int g, int i) const noexcept {
-        return IVec::lookup(IVec::table(kIq4Values), nibble_group(qs + g * 4 * kRow4, i));
+    Quants quants(int g, int i) const noexcept {
+        return looked_up(IVec::table(kIq4Values), nibbles(qs + g * 4 * kRow4, i));
     }
     F scale(int g, int) const noexcept {
         const I s = IVec::or_(IVec::and_(IVec::right(low, 4 * g), IVec::set1(15)),
-                              IVec::left(IVec::and_(IVec::right(high, 2 * g), IVec::set1(3)), 4));
-        return Vec::mul(d, IVec::to_float(IVec::sub(s, IVec::set1(32))));
+                              IVec::and_(shifted(high, 4 - 2 * g), IVec::set1(48)));
+        return IVec::to_float(IVec::sub(s, IVec::set1(32)));
     }
-    F min(int, int) const noexcept { return Vec::zero(); }
+    F d() const noexcept { return IVec::load_f16(super); }
 };
 
 }  // namespace

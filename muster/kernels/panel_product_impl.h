@@ -20,63 +20,93 @@ namespace {
 
 constexpr int kGroups = kPanelChunk / 32;
 
-/// A chunk with one byte a value, and its scales and minima.
-template <ActivationScale kScaleOver, bool kHalvesOf, bool kMinOf, int kZeroBitsOf>
+template <typename Source>
+constexpr bool kSuperBlock = Source::kScale == ActivationScale::per_256;
+
+/// A chunk with one byte a value, and its scales and minima as the format gives them.
+template <typename Format>
 struct Unpacked {
-    static constexpr ActivationScale kScale = kScaleOver;
-    static constexpr bool kHalves = kHalvesOf, kMin = kMinOf;
-    static constexpr int kZeroBits = kZeroBitsOf;
-    static constexpr int kScales = kHalves ? 2 : 1;
+    static constexpr int kScales = Format::kHalves ? 2 : 1;
+    static constexpr bool kSuper = kSuperBlock<Format>, kMin = Format::kMin;
 
     alignas(64) uint8_t values[kGroups * 8][kPanelRows][4];
     alignas(64) float scales[kGroups * kScales][kPanelRows];
-    alignas(64) float minima[kMin ? kGroups * kScales : 1][kPanelRows];
+    alignas(64) float minima[kMin && !kSuper ? kGroups : 1][kPanelRows];
+    alignas(64) int32_t pairs[kMin && kSuper ? kGroups * kScales / 2 : 1][kPanelRows];
+    alignas(64) float super[2][kPanelRows];  ///< d and d_min
 
     struct Lanes {
-        static constexpr ActivationScale kScale = kScaleOver;
-        static constexpr bool kHalves = kHalvesOf, kMin = kMinOf;
-        static constexpr int kZeroBits = kZeroBitsOf;
+        static constexpr ActivationScale kScale = Format::kScale;
+        static constexpr bool kHalves = Format::kHalves, kMin = Format::kMin;
+        static constexpr int kZeroBits = Format::kZeroBits;
+        using Quants = Values<1, 1>;
         const Unpacked* chunk;
         int lane;
-        I quants(int g, int i) const noexcept { return IVec::load(chunk->values[8 * g + i][lane]); }
+        Quants quants(int g, int i) const noexcept {
+            return {{{IVec::load(chunk->values[8 * g + i][lane])}}};
+        }
         F scale(int g, int half) const noexcept {
             return Vec::load(chunk->scales[g * kScales + half] + lane);
         }
-        F min(int g, int half) const noexcept {
-            return Vec::load(chunk->minima[g * kScales + half] + lane);
-        }
+        F min(int g, int) const noexcept { return Vec::load(chunk->minima[g] + lane); }
+        F d() const noexcept { return Vec::load(chunk->super[0] + lane); }
+        I min_pairs(int p) const noexcept { return IVec::load(chunk->pairs[p] + lane); }
+        F d_min() const noexcept { return Vec::load(chunk->super[1] + lane); }
     };
 
-    template <typename Format>
-    [[gnu::always_inline]] void unpack_group(const Format& f, int g, int lane) noexcept {
+    /// The groups that share bytes with group g.
+    [[gnu::always_inline]] void unpack_groups(const Format& f, int g, int lane) noexcept {
+        using Quants = typename Format::Quants;
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) IVec::store(values[8 * g + i][lane], f.quants(g, i));
+        for (int i = 0; i < 8 / Quants::kSteps; ++i) {
+            const Quants q = f.quants(g, i);
+#pragma GCC unroll 4
+            for (int n = 0; n < Quants::kGroups; ++n) {
 #pragma GCC unroll 2
-        for (int half = 0; half < kScales; ++half) {
-            Vec::store(scales[g * kScales + half] + lane, f.scale(g, half));
-            if constexpr (kMin) Vec::store(minima[g * kScales + half] + lane, f.min(g, half));
+                for (int s = 0; s < Quants::kSteps; ++s) {
+                    IVec::store(values[8 * (g + n) + i + 4 * s][lane], q.at[n][s]);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int n = 0; n < Quants::kGroups; ++n) {
+#pragma GCC unroll 2
+            for (int half = 0; half < kScales; ++half) {
+                Vec::store(scales[(g + n) * kScales + half] + lane, f.scale(g + n, half));
+            }
+            if constexpr (kMin && !kSuper) Vec::store(minima[g + n] + lane, f.min(g + n, 0));
         }
     }
 
-    template <typename Format>
     void fill(const std::byte* packed, int blocks) noexcept {
         for (int lane = 0; lane < kPanelRows; lane += Vec::kLanes) {
             const Format f(packed, blocks, lane);
-            if constexpr (kScale == ActivationScale::per_256) {
+            if constexpr (kSuper) {
 #pragma GCC unroll 8
-                for (int g = 0; g < kGroups; ++g) unpack_group(f, g, lane);
+                for (int g = 0; g < kGroups; g += Format::Quants::kGroups) {
+                    unpack_groups(f, g, lane);
+                }
+                Vec::store(super[0] + lane, f.d());
+                if constexpr (kMin) {
+                    Vec::store(super[1] + lane, f.d_min());
+#pragma GCC unroll 8
+                    for (int p = 0; p < kGroups * kScales / 2; ++p) {
+                        IVec::store(pairs[p] + lane, f.min_pairs(p));
+                    }
+                }
             } else {
-                for (int g = 0; g < blocks; ++g) unpack_group(f, g, lane);
+                for (int g = 0; g < blocks; ++g) unpack_groups(f, g, lane);
             }
         }
     }
 };
 
-template <typename Format>
-using UnpackedOf = Unpacked<Format::kScale, Format::kHalves, Format::kMin, Format::kZeroBits>;
-
 /// Sums of kRows activation rows with kVecs vectors of weight rows. The sums of vector v and
 /// activation row t go to c + v * stride + t * 16.
+///
+/// Loads are a bottleneck beside the dot products: on Zen 4 a whole vector takes both ports of a
+/// cycle, and a broadcast one that another could share. So values that share packed bytes are
+/// unpacked together, and broadcasts stand side by side.
 template <typename Source, int kRows, int kVecs>
 class Tile {
   public:
@@ -88,45 +118,57 @@ class Tile {
 #pragma GCC unroll 4
             for (int v = 0; v < kVecs; ++v) sums_[t][v] = Vec::zero();
         }
-        if constexpr (Source::kScale == ActivationScale::per_256) {
+        if constexpr (kSuper) {
             (void)groups;
 #pragma GCC unroll 8
-            for (int g = 0; g < kGroups; ++g) group(w, g);
+            for (int g = 0; g < kGroups; g += kTogether) add_groups<kTogether>(w, g);
         } else {
-            for (int g = 0; g < groups; ++g) group(w, g);
+            int g = 0;
+            for (; g + kTogether <= groups; g += kTogether) add_groups<kTogether>(w, g);
+            for (; g < groups; ++g) add_groups<Quants::kGroups>(w, g);
         }
 #pragma GCC unroll 16
         for (int t = 0; t < kRows; ++t) {
-            const F scale = Source::kScale == ActivationScale::per_256
-                                ? Vec::broadcast(x_[t]->scale)
-                                : Vec::set1(1.0f);
 #pragma GCC unroll 4
             for (int v = 0; v < kVecs; ++v) {
                 float* out = c + v * stride + t * kPanelRows;
-                Vec::store(out, Vec::fma(sums_[t][v], scale, Vec::load(out)));
+                Vec::store(out, with_total(w[v], t, v, Vec::load(out)));
             }
         }
     }
 
   private:
+    static constexpr bool kSuper = kSuperBlock<Source>;
     static constexpr bool kSigned = !IVec::kWideDot && Source::kZeroBits == 7;
     static constexpr int kScales = Source::kHalves ? 2 : 1;
-    using Dots = I[kRows][kVecs];
+    using Quants = typename Source::Quants;
+    static constexpr int kTogether = Quants::kGroups;
+    template <int kNumber>
+    using Dots = I[kNumber][kRows][kVecs];
 
-    [[gnu::always_inline]] void group(const Source* w, int g) noexcept {
+    template <int kNumber>
+    [[gnu::always_inline]] void add_groups(const Source* w, int g) noexcept {
 #pragma GCC unroll 2
         for (int half = 0; half < kScales; ++half) {
-            Dots dots;
-#pragma GCC unroll 16
-            for (int t = 0; t < kRows; ++t) {
-                const I first = start(t, g, half);
+            Dots<kNumber> dots;
 #pragma GCC unroll 4
-                for (int v = 0; v < kVecs; ++v) dots[t][v] = first;
+            for (int n = 0; n < kNumber; ++n) {
+#pragma GCC unroll 16
+                for (int t = 0; t < kRows; ++t) {
+                    const I first = start(t, g + n, half);
+#pragma GCC unroll 4
+                    for (int v = 0; v < kVecs; ++v) dots[n][t][v] = first;
+                }
             }
 #pragma GCC unroll 8
-            for (int i = 0; i < 8 / kScales; ++i) step(w, g, 8 / kScales * half + i, dots);
+            for (int i = 0; i < 8 / kScales / Quants::kSteps; ++i) {
+                add_values<kNumber>(w, g, 8 / kScales * half + i, dots);
+            }
 #pragma GCC unroll 4
-            for (int v = 0; v < kVecs; ++v) scale(w[v], v, g, half, dots);
+            for (int n = 0; n < kNumber; ++n) {
+#pragma GCC unroll 4
+                for (int v = 0; v < kVecs; ++v) scale<kNumber>(w[v], n, v, g + n, half, dots);
+            }
         }
     }
 
@@ -138,41 +180,81 @@ class Tile {
         return IVec::left(IVec::broadcast(sum), Source::kZeroBits < 0 ? 0 : Source::kZeroBits);
     }
 
-    [[gnu::always_inline]] void step(const Source* w, int g, int i, Dots& dots) const noexcept {
-        I q[kVecs];
+    template <int kNumber>
+    [[gnu::always_inline]] void add_values(const Source* w, int g, int i,
+                                           Dots<kNumber>& dots) const noexcept {
+        constexpr int kBlocks = kNumber / Quants::kGroups;
+        Quants q[kVecs][kBlocks];
 #pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) {
-            q[v] = w[v].quants(g, i);
-            if constexpr (kSigned) q[v] = IVec::xor_(q[v], IVec::bytes(0x80));
+        for (int b = 0; b < kBlocks; ++b) {
+#pragma GCC unroll 4
+            for (int v = 0; v < kVecs; ++v) q[v][b] = w[v].quants(g + b * Quants::kGroups, i);
         }
 #pragma GCC unroll 16
         for (int t = 0; t < kRows; ++t) {
-            const I x = IVec::broadcast(x_[t]->q + 32 * g + 4 * i);
+            I x[kNumber][Quants::kSteps];
 #pragma GCC unroll 4
-            for (int v = 0; v < kVecs; ++v) {
-                dots[t][v] = kSigned ? IVec::dot_signed(dots[t][v], q[v], x)
-                                     : IVec::dot(dots[t][v], q[v], x);
+            for (int n = 0; n < kNumber; ++n) {
+#pragma GCC unroll 2
+                for (int s = 0; s < Quants::kSteps; ++s) {
+                    x[n][s] = IVec::broadcast(x_[t]->q + 32 * (g + n) + 4 * (i + 4 * s));
+                }
+            }
+#pragma GCC unroll 4
+            for (int n = 0; n < kNumber; ++n) {
+#pragma GCC unroll 2
+                for (int s = 0; s < Quants::kSteps; ++s) {
+#pragma GCC unroll 4
+                    for (int v = 0; v < kVecs; ++v) {
+                        const I value = q[v][n / Quants::kGroups].at[n % Quants::kGroups][s];
+                        dots[n][t][v] = dot(dots[n][t][v], value, x[n][s]);
+                    }
+                }
             }
         }
     }
 
-    [[gnu::always_inline]] void scale(const Source& w, int v, int g, int half,
-                                      const Dots& dots) noexcept {
+    static I dot(I sum, I value, I x) noexcept {
+        return kSigned ? IVec::dot_signed(sum, IVec::xor_(value, IVec::bytes(0x80)), x)
+                       : IVec::dot(sum, value, x);
+    }
+
+    template <int kNumber>
+    [[gnu::always_inline]] void scale(const Source& w, int n, int v, int g, int half,
+                                      const Dots<kNumber>& dots) noexcept {
         const F scale = w.scale(g, half);
 #pragma GCC unroll 16
         for (int t = 0; t < kRows; ++t) {
-            const F both = Source::kScale == ActivationScale::per_32
-                               ? Vec::mul(scale, Vec::broadcast(x_[t]->scale + g))
-                               : scale;
-            sums_[t][v] = Vec::fma(IVec::to_float(dots[t][v]), both, sums_[t][v]);
+            const F both = kSuper ? scale : Vec::mul(scale, Vec::broadcast(x_[t]->scale + g));
+            sums_[t][v] = Vec::fma(IVec::to_float(dots[n][t][v]), both, sums_[t][v]);
         }
-        if constexpr (Source::kMin) {
+        if constexpr (Source::kMin && !kSuper) {
             const F min = w.min(g, half);
 #pragma GCC unroll 16
             for (int t = 0; t < kRows; ++t) {
-                const float* sum = Source::kHalves ? x_[t]->sum16 + 2 * g + half : x_[t]->sum32 + g;
-                sums_[t][v] = Vec::fma(min, Vec::broadcast(sum), sums_[t][v]);
+                sums_[t][v] = Vec::fma(min, Vec::broadcast(x_[t]->sum32 + g), sums_[t][v]);
             }
+        }
+    }
+
+    /// `out` and the sum of vector v and activation row t.
+    [[gnu::always_inline]] F with_total(const Source& w, int t, int v, F out) const noexcept {
+        if constexpr (!kSuper) {
+            return Vec::add(sums_[t][v], out);
+        } else {
+            F total = Vec::mul(sums_[t][v], w.d());
+            if constexpr (Source::kMin) {
+                I minima = IVec::zero();
+                const int16_t* pairs =
+                    Source::kHalves ? x_[t]->minus_pairs16 : x_[t]->minus_pairs32;
+#pragma GCC unroll 8
+                for (int p = 0; p < kGroups * kScales / 2; ++p) {
+                    minima =
+                        IVec::dot_pairs(minima, w.min_pairs(p), IVec::broadcast(pairs + 2 * p));
+                }
+                total = Vec::fma(IVec::to_float(minima), w.d_min(), total);
+            }
+            return Vec::fma(total, Vec::broadcast(x_[t]->scale), out);
         }
     }
 
@@ -186,7 +268,7 @@ template <typename Format, int kRows>
 [[gnu::noinline]] void packed_tile(const std::byte* packed, int blocks,
                                    const QuantizedChunk* const* x, int64_t chunk,
                                    float* c) noexcept {
-    const int groups = Format::kScale == ActivationScale::per_256 ? kGroups : blocks;
+    const int groups = kSuperBlock<Format> ? kGroups : blocks;
     for (int lane = 0; lane < kPanelRows; lane += Vec::kLanes) {
         const Format f(packed, blocks, lane);
         Tile<Format, kRows, 1>().run(&f, groups, x, chunk, c + lane, 0);
@@ -249,34 +331,34 @@ class Product {
     }
 
   private:
-    using Chunk = UnpackedOf<Format>;
+    using Chunk = Unpacked<Format>;
     static constexpr int64_t kSumRows = 96;    // sums of a panel: 6 KB
     static constexpr int64_t kPackedRows = 4;  // at most this many take packed weights
-    static constexpr bool kSuper = Format::kScale == ActivationScale::per_256;
+    static constexpr bool kSuper = kSuperBlock<Format>;
     static constexpr int kChunkBlocks = kSuper ? 1 : kGroups;
     static constexpr auto kTiles =
         tile_table<Chunk, kTilePanels>(std::make_integer_sequence<int, kTileRows>());
     static constexpr auto kLastTiles =
         tile_table<Chunk, 1>(std::make_integer_sequence<int, kTileRows>());
-    // How far ahead of its use a packed chunk is fetched, into the second-level cache: more than
-    // the first one can wait for at once.
-    static constexpr int64_t kAheadBytes = 8 << 10;
 
     /// Adds the products of all chunks of some panels with rows [first, first + count).
     void add_chunks(int64_t row, int panels, int64_t first, int64_t count, float* sums) noexcept {
         const DTypeInfo& info = dtype_info(p_.w.dtype);
         const int64_t blocks = p_.w.cols / info.block_elements;
         const QuantizedChunk* const* x = p_.x + first;
+        // Few rows read weights as fast as memory gives them, straight on, which the processor
+        // foresees; for many, what the next panels need is fetched while these are multiplied.
+        const bool fetch = count > kPackedRows && first == 0;
+        const int64_t ahead = fetch ? panels * kPanelRows * p_.w.row_bytes() : 0;
         for (int64_t b = 0, chunk = 0; b < blocks; b += kChunkBlocks, ++chunk) {
             const int n = static_cast<int>(blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks);
             for (int p = 0; p < panels; ++p) {
-                alignas(64) std::byte packed[kPanelRows * kPanelChunk * 34 / 32];
-                const std::byte* at =
-                    packed_chunk(row + p * kPanelRows, b, n, first == 0 ? panels : 0, packed);
+                alignas(64) std::byte space[kPanelRows * kPanelChunk * 34 / 32];
+                const std::byte* packed = packed_chunk(row + p * kPanelRows, b, n, ahead, space);
                 if (count <= kPackedRows) {
-                    packed_tiles(at, n, chunk, x, count, sums);
+                    packed_tiles(packed, n, chunk, x, count, sums);
                 } else {
-                    unpacked_[p].template fill<Format>(at, n);
+                    unpacked_[p].fill(packed, n);
                 }
             }
             if (count > kPackedRows) unpacked_tiles(panels, n, chunk, x, count, sums);
@@ -284,15 +366,14 @@ class Product {
     }
 
     /// Blocks [block, block + count) of the panel that starts with `row`; `space` for interleaving.
-    /// Fetches what comes next, `panels` at a time (0: nothing).
-    const std::byte* packed_chunk(int64_t row, int64_t block, int count, int panels,
+    /// Fetches as many bytes `ahead` of it (0: none).
+    const std::byte* packed_chunk(int64_t row, int64_t block, int count, int64_t ahead,
                                   std::byte* space) const noexcept {
         const int64_t block_bytes = dtype_info(p_.w.dtype).block_bytes;
         const std::byte* at = p_.w.row(row);
         if (p_.w.layout == WeightLayout::panels) {
             at += kPanelRows * block * block_bytes;
-            const int64_t ahead = panels > 1 ? panels * kPanelRows * p_.w.row_bytes() : kAheadBytes;
-            if (panels > 0) prefetch(at + ahead, kPanelRows * count * block_bytes);
+            if (ahead > 0) prefetch(at + ahead, kPanelRows * count * block_bytes);
             return at;
         }
         const auto rows =

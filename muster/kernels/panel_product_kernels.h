@@ -28,12 +28,14 @@ inline float inverse_scale(float d) noexcept {
 /// Fills in what a chunk says of the sums of its group g: `low` and `high` over 16 values each.
 inline void set_sums(QuantizedChunk& chunk, int g, int32_t low, int32_t high,
                      ActivationScale scale) noexcept {
+    const auto place = [](int i) { return i / 4 * 4 + i % 2 * 2 + i / 2 % 2; };
     chunk.minus_sum16[2 * g] = -low;
     chunk.minus_sum16[2 * g + 1] = -high;
     chunk.minus_sum32[g] = -(low + high);
+    chunk.minus_pairs16[place(2 * g)] = static_cast<int16_t>(-low);
+    chunk.minus_pairs16[place(2 * g + 1)] = static_cast<int16_t>(-high);
+    chunk.minus_pairs32[place(g)] = static_cast<int16_t>(-(low + high));
     const float factor = scale == ActivationScale::per_32 ? chunk.scale[g] : 1.0f;
-    chunk.sum16[2 * g] = factor * static_cast<float>(low);
-    chunk.sum16[2 * g + 1] = factor * static_cast<float>(high);
     chunk.sum32[g] = factor * static_cast<float>(low + high);
 }
 

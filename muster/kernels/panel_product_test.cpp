@@ -200,6 +200,7 @@ TEST(QuantizedRows, EveryInstructionSetGivesTheSameBits) {
                     const QuantizedChunk &e = expected[c], &g = got[c];
                     EXPECT_EQ(std::memcmp(e.q, g.q, sizeof(e.q)), 0) << isa_name(isa);
                     EXPECT_EQ(std::memcmp(e.minus_sum16, g.minus_sum16, 96), 0) << isa_name(isa);
+                    EXPECT_EQ(std::memcmp(e.minus_pairs16, g.minus_pairs16, 48), 0);
                     for (int i = 0; i < 8; ++i) {
                         if (std::isnan(e.scale[i])) {
                             EXPECT_TRUE(std::isnan(g.scale[i])) << isa_name(isa);

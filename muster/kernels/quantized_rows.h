@@ -23,11 +23,12 @@ ActivationScale activation_scale(DType dtype) noexcept;
 /// scale = max|x| / 127 over its 32 or 256 values. Values past the end of the row are 0.
 struct alignas(32) QuantizedChunk {
     int8_t q[kPanelChunk];
-    float scale[8];           ///< of each 32; all equal under per_256
-    int32_t minus_sum16[16];  ///< -sum of q over each 16
-    int32_t minus_sum32[8];   ///< the same over each 32
-    float sum16[16];          ///< sum of q over each 16, times its scale under per_32
-    float sum32[8];
+    float scale[8];             ///< of each 32; all equal under per_256
+    int32_t minus_sum16[16];    ///< -sum of q over each 16
+    int32_t minus_sum32[8];     ///< the same over each 32
+    float sum32[8];             ///< sum of q over each 32, times its scale under per_32
+    int16_t minus_pairs16[16];  ///< minus_sum16, of each four in the order 0, 2, 1, 3
+    int16_t minus_pairs32[8];   ///< minus_sum32 in the same order
 };
 
 /// Quantises one row of n values into (n + 255) / 256 chunks. NaN and infinities make their

@@ -2,6 +2,7 @@
 #include "muster/quant/panels.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "muster/core/error.h"
@@ -10,7 +11,9 @@ namespace muster {
 namespace {
 
 // The fields of GGML's blocks (ggml-common.h). Packed values and 6-bit scales in units of four
-// bytes, so that a vector's lane belongs to one row.
+// bytes, so that a vector's lane belongs to one row. Where values are spread over several fields,
+// these take turns in the order in which kernels need them: memory is fetched ahead of a reader
+// that walks straight on, and of no other.
 constexpr PanelPlane kQ8_0[] = {{0, 2, 1}, {2, 4, 8}};               // d, qs
 constexpr PanelPlane kQ4_0[] = {{0, 2, 1}, {2, 4, 4}};               // d, qs
 constexpr PanelPlane kQ4_1[] = {{0, 2, 2}, {4, 4, 4}};               // d m, qs
@@ -18,11 +21,48 @@ constexpr PanelPlane kQ5_0[] = {{0, 2, 1}, {2, 4, 1}, {6, 4, 4}};    // d, qh, q
 constexpr PanelPlane kQ5_1[] = {{0, 2, 2}, {4, 4, 1}, {8, 4, 4}};    // d m, qh, qs
 constexpr PanelPlane kMxfp4[] = {{0, 1, 1}, {1, 4, 4}};              // e, qs
 constexpr PanelPlane kQ2K[] = {{0, 4, 4}, {16, 4, 16}, {80, 2, 2}};  // scales, qs, d dmin
-constexpr PanelPlane kQ3K[] = {{0, 4, 8}, {32, 4, 16}, {96, 4, 3}, {108, 2, 1}};  // hmask qs sc d
-constexpr PanelPlane kQ4K[] = {{0, 2, 2}, {4, 4, 3}, {16, 4, 32}};                // d dmin, sc, qs
-constexpr PanelPlane kQ5K[] = {{0, 2, 2}, {4, 4, 3}, {16, 4, 8}, {48, 4, 32}};    // d dmin sc qh qs
-constexpr PanelPlane kQ6K[] = {{0, 4, 32}, {128, 4, 16}, {192, 4, 4}, {208, 2, 1}};  // ql qh sc d
+constexpr PanelPlane kQ4K[] = {{0, 2, 2}, {4, 4, 3}, {16, 4, 32}};   // d dmin, scales, qs
 constexpr PanelPlane kIq4Xs[] = {{0, 2, 1}, {2, 2, 1}, {4, 4, 1}, {8, 4, 32}};  // d, sh, sl, qs
+
+/// d dmin, scales, eight times (qh, qs), the other qs.
+constexpr auto kQ5K = [] {
+    std::array<PanelPlane, 19> planes = {{{0, 2, 2}, {4, 4, 3}}};
+    for (int i = 0; i < 8; ++i) {
+        planes[static_cast<size_t>(2 + 2 * i)] = {16 + 4 * i, 4, 1};
+        planes[static_cast<size_t>(3 + 2 * i)] = {48 + 4 * i, 4, 1};
+    }
+    planes[18] = {80, 4, 24};
+    return planes;
+}();
+
+/// Eight times (hmask, qs), the other qs, scales, d.
+constexpr auto kQ3K = [] {
+    std::array<PanelPlane, 19> planes = {};
+    for (int i = 0; i < 8; ++i) {
+        planes[static_cast<size_t>(2 * i)] = {4 * i, 4, 1};
+        planes[static_cast<size_t>(2 * i + 1)] = {32 + 4 * i, 4, 1};
+    }
+    planes[16] = {64, 4, 8};
+    planes[17] = {96, 4, 3};
+    planes[18] = {108, 2, 1};
+    return planes;
+}();
+
+/// For each half of eight times (two of ql, one of qh), scales, d.
+constexpr auto kQ6K = [] {
+    std::array<PanelPlane, 50> planes = {};
+    for (int h = 0; h < 2; ++h) {
+        for (int i = 0; i < 8; ++i) {
+            const auto at = static_cast<size_t>(3 * (8 * h + i));
+            planes[at] = {4 * (16 * h + i), 4, 1};
+            planes[at + 1] = {4 * (16 * h + 8 + i), 4, 1};
+            planes[at + 2] = {128 + 4 * (8 * h + i), 4, 1};
+        }
+    }
+    planes[48] = {192, 4, 4};
+    planes[49] = {208, 2, 1};
+    return planes;
+}();
 
 template <int kBytes>
 void interleave(const std::byte* rows, int64_t row_bytes, int count, int units,
