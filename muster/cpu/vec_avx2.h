@@ -83,6 +83,13 @@ struct Vec {
         s = _mm_add_ps(s, _mm_movehl_ps(s, s));
         return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
     }
+    /// Lane i: the sum of r[i].
+    static F sums(const F (&r)[8]) noexcept {
+        const F low = _mm256_hadd_ps(_mm256_hadd_ps(r[0], r[1]), _mm256_hadd_ps(r[2], r[3]));
+        const F high = _mm256_hadd_ps(_mm256_hadd_ps(r[4], r[5]), _mm256_hadd_ps(r[6], r[7]));
+        return add(_mm256_permute2f128_ps(low, high, 0x20),
+                   _mm256_permute2f128_ps(low, high, 0x31));
+    }
 
     static void transpose(F (&r)[8]) noexcept {
         F t[8];

@@ -78,6 +78,17 @@ struct Vec {
         return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_GT_OQ), b, a);
     }
     static float sum(F a) noexcept { return _mm512_reduce_add_ps(a); }
+    /// Lane i: the sum of r[i].
+    static F sums(const F (&r)[16]) noexcept {
+        F fours[4];
+        for (int i = 0; i < 4; ++i) {
+            const F *a = r + 4 * i, *c = a + 2;
+            const F ab = add(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+            const F cd = add(_mm512_unpacklo_ps(c[0], c[1]), _mm512_unpackhi_ps(c[0], c[1]));
+            fours[i] = add(unpack_pairs<false>(ab, cd), unpack_pairs<true>(ab, cd));
+        }
+        return add_quarters(add_quarters(fours[0], fours[1]), add_quarters(fours[2], fours[3]));
+    }
     /// Of numbers, none of them NaN.
     static float largest(F a) noexcept { return _mm512_reduce_max_ps(a); }
 
@@ -108,6 +119,10 @@ struct Vec {
     }
 
   private:
+    /// Quarters 0 + 1 and 2 + 3 of a, then of b.
+    static F add_quarters(F a, F b) noexcept {
+        return add(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
     template <bool kHigh>
     static F unpack_pairs(F a, F b) noexcept {
         const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);

@@ -191,19 +191,18 @@ void merge(const AttentionCall& call, Executor& executor) {
 
 }  // namespace
 
-AttentionFn attention_kernel(Isa isa, bool bf16) noexcept {
+AttentionFn attention_kernel(Isa isa) noexcept {
 #if MUSTER_X86
-    if (isa >= Isa::avx512) return attention_kernel_avx512(bf16);
+    if (isa >= Isa::avx512) return attention_kernel_avx512();
     if (isa == Isa::avx2) return attention_kernel_avx2();
 #endif
     (void)isa;
-    (void)bf16;
     return attention_reference;
 }
 
 void attention(MatrixView<const float> q, std::span<const AttentionRun> runs,
                const AttentionShape& shape, MatrixView<float> y, AttentionWorkspace& workspace,
-               Executor& executor, Compute compute) {
+               Executor& executor) {
     check(q, runs, shape, y);
     int64_t tasks = 0, parts = 0, queries = 1;
     AttentionCall call{q, y, runs, shape, workspace, 0};
@@ -217,7 +216,7 @@ void attention(MatrixView<const float> q, std::span<const AttentionRun> runs,
     call.scratch = round_up(own + attention_scratch(queries, shape.head_dim, shape.values()), 16);
     workspace.floats.reserve(call.scratch * executor.workers());
     workspace.parts.reserve(parts);
-    const AttentionFn kernel = attention_kernel(current_isa(), compute != Compute::f32);
+    const AttentionFn kernel = attention_kernel(current_isa());
     executor.run(static_cast<int>(tasks), [&](int task, int worker) {
         const Place p = place_of(task, call);
         AttentionBlock b = block_at(p, call);

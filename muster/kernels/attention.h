@@ -9,7 +9,6 @@
 #include "muster/core/dtype.h"
 #include "muster/core/executor.h"
 #include "muster/core/tensor_view.h"
-#include "muster/kernels/matmul.h"
 
 namespace muster {
 
@@ -63,11 +62,10 @@ struct AttentionWorkspace {
 /// runs online over tiles of positions (arXiv 1805.02867, 2205.14135): memory does not grow with
 /// the context. Few queries over many positions are cut into ranges of positions, each a task, so
 /// that one sequence keeps several workers busy. Results do not depend on the number of workers.
-/// Sums are f32; under Compute::bf16 and int8, CPUs that multiply bf16 round queries, keys,
-/// weights and values to bf16 where many queries share a key (docs/numerics.md). Shapes and formats
+/// Everything is computed in f32. Shapes and formats
 /// are asserted.
 void attention(MatrixView<const float> q, std::span<const AttentionRun> runs,
                const AttentionShape& shape, MatrixView<float> y, AttentionWorkspace& workspace,
-               Executor& executor, Compute compute = Compute::f32);
+               Executor& executor);
 
 }  // namespace muster

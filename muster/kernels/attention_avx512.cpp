@@ -9,9 +9,6 @@
 
 namespace muster {
 
-AttentionFn attention_kernel_avx512(bool bf16) noexcept {
-    (void)bf16;
-    return attend;
-}
+AttentionFn attention_kernel_avx512() noexcept { return attend; }
 
 }  // namespace muster

@@ -4,12 +4,14 @@
 //
 // A block goes through its positions in tiles of kAttentionTile. Few queries: scores are dot
 // products with the keys as they are stored, each key widened once, and values are widened on their
-// way into the sums; memory is read once, in order, the other half of a tile fetched ahead. Many
+// way into the sums; memory is read once and in order, which the processor foresees. Many
 // queries: keys are widened and transposed to [head_dim][tile], values to [tile][padded value_dim],
 // and both products are small matrix products of 4 rows by a few vectors whose accumulators stay in
 // registers. Positions that a query does not see get weight zero; they lie within rows already
 // written.
 #pragma once
+
+#include <type_traits>
 
 #include "muster/kernels/attention_rows_impl.h"
 #include "muster/kernels/attention_softmax_impl.h"
@@ -17,64 +19,63 @@
 namespace muster {
 namespace {
 
-constexpr int64_t kFewQueries = 3;  // up to here keys are read as they lie
+constexpr int64_t kFewQueries = 8;  // up to here keys are read as they lie
+constexpr int kWide = 8;            // vectors of a row at once, for one query
 
 // ---- few queries
 
-void prefetch_row(const std::byte* row, int64_t bytes) noexcept {
-    for (int64_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(row) + i);
-}
-
-/// Scores of kQueries queries from `i` with kKeys keys from position t on.
-template <typename Row, int kQueries, int kKeys>
-void score_keys(const AttentionBlock& b, const Tile& s, int64_t i, int64_t t) noexcept {
-    F acc[kQueries][kKeys];
-    const std::byte* keys[kKeys];
-    const float* q[kQueries];
-    for (int k = 0; k < kKeys; ++k) keys[k] = b.key(t + k);
-    for (int r = 0; r < kQueries; ++r) {
-        q[r] = b.query(i + r);
-        for (int k = 0; k < kKeys; ++k) acc[r][k] = Vec::zero();
-    }
-    int64_t d = 0;
-    for (; d + kChunk * kLanes <= b.head_dim; d += kChunk * kLanes) {
-        F x[kQueries][kChunk];
-        for (int r = 0; r < kQueries; ++r)
-            for (int c = 0; c < kChunk; ++c) x[r][c] = Vec::load(q[r] + d + c * kLanes);
-        for (int k = 0; k < kKeys; ++k) {
-            F y[kChunk];
-            Row::load_chunk(keys[k], d, y);
-            for (int c = 0; c < kChunk; ++c)
-                for (int r = 0; r < kQueries; ++r) acc[r][k] = Vec::fma(x[r][c], y[c], acc[r][k]);
-        }
-    }
-    for (; d < b.head_dim; d += kLanes) {
-        const int64_t n = b.head_dim - d;
-        for (int k = 0; k < kKeys; ++k) {
-            const F y = Row::load_part(keys[k], d, n);
-            for (int r = 0; r < kQueries; ++r)
-                acc[r][k] = Vec::fma(Vec::load_part(q[r] + d, n), y, acc[r][k]);
-        }
-    }
+/// Adds the products of kQueries queries from `i` with kCount vectors of keys from d on.
+template <typename Row, int kQueries, int kCount>
+[[gnu::always_inline]] inline void score_some(const AttentionBlock& b, int64_t i,
+                                              const std::byte* const* keys, int64_t d,
+                                              F (&acc)[kLanes]) noexcept {
+    constexpr int kKeys = kLanes / kQueries;
+    F q[kQueries][kCount];
     for (int r = 0; r < kQueries; ++r)
-        for (int k = 0; k < kKeys; ++k)
-            s.scores[(i + r) * kAttentionTile + t - s.first + k] = Vec::sum(acc[r][k]) * b.scale;
+        for (int c = 0; c < kCount; ++c) q[r][c] = Vec::load(b.query(i + r) + d + c * kLanes);
+#pragma GCC unroll 16
+    for (int k = 0; k < kKeys; ++k) {
+        F y[kCount];
+        Row::template load_some<kCount>(keys[k], d, y);
+#pragma GCC unroll 8
+        for (int c = 0; c < kCount; ++c)
+#pragma GCC unroll 8
+            for (int r = 0; r < kQueries; ++r)
+                acc[r * kKeys + k] = Vec::fma(q[r][c], y[c], acc[r * kKeys + k]);
+    }
 }
 
-/// All scores of a tile; fetches its values ahead.
+/// All scores of a tile with kQueries queries from `i`, kLanes at a time.
 template <typename Row, int kQueries>
-void score_few(const AttentionBlock& b, const Tile& s) noexcept {
-    constexpr int kKeys = 4;
-    const int64_t end = s.first + s.count;
-    const bool apart = b.kv.values != b.kv.keys;
-    int64_t t = s.first;
-    for (; t + kKeys <= end; t += kKeys) {
-        if (apart)
-            for (int k = 0; k < kKeys; ++k) prefetch_row(b.value(t + k), s.value_bytes);
-        score_keys<Row, kQueries, kKeys>(b, s, 0, t);
+void score_few(const AttentionBlock& b, const Tile& s, int64_t i) noexcept {
+    constexpr int kKeys = kLanes / kQueries;
+    constexpr int kCount = kWide / kQueries > 1 ? kWide / kQueries : 1;
+    for (int64_t j = 0; j < s.count; j += kKeys) {
+        const std::byte* keys[kKeys];
+        for (int k = 0; k < kKeys; ++k)
+            keys[k] = b.key(s.first + (j + k < s.count ? j + k : s.count - 1));
+        F acc[kLanes];
+        for (F& a : acc) a = Vec::zero();
+        int64_t d = 0;
+        for (; d + kCount * kLanes <= b.head_dim; d += kCount * kLanes)
+            score_some<Row, kQueries, kCount>(b, i, keys, d, acc);
+        for (; d + kLanes <= b.head_dim; d += kLanes)
+            score_some<Row, kQueries, 1>(b, i, keys, d, acc);
+        if (d < b.head_dim) {
+            const int64_t n = b.head_dim - d;
+            for (int k = 0; k < kKeys; ++k) {
+                const F y = Row::load_part(keys[k], d, n);
+                for (int r = 0; r < kQueries; ++r)
+                    acc[r * kKeys + k] =
+                        Vec::fma(Vec::load_part(b.query(i + r) + d, n), y, acc[r * kKeys + k]);
+            }
+        }
+        alignas(64) float sums[kLanes];
+        Vec::store(sums, Vec::mul(Vec::sums(acc), Vec::set1(b.scale)));
+        for (int r = 0; r < kQueries; ++r)
+            __builtin_memcpy(s.scores + (i + r) * kAttentionTile + j, sums + r * kKeys,
+                             kKeys * sizeof(float));
     }
-    for (; t < end; ++t) score_keys<Row, kQueries, 1>(b, s, 0, t);
 }
 
 /// outputs [kRows, kVectors * kLanes) from d on = outputs * shrink + weights * values.
@@ -91,10 +92,10 @@ void output_tile(const AttentionBlock& b, const Tile& s, const Values& v, int64_
     for (int64_t j = seen.begin; j < seen.end; ++j) {
         const std::byte* row = v.rows + j * v.stride;
         F x[kVectors];
-        if constexpr (kVectors == kChunk) {
-            Row::load_chunk(row, d, x);
+        if constexpr (kPart) {
+            x[0] = Row::load_part(row, d, b.value_dim - d);
         } else {
-            x[0] = kPart ? Row::load_part(row, d, b.value_dim - d) : Row::load(row, d);
+            Row::template load_some<kVectors>(row, d, x);
         }
         for (int r = 0; r < kRows; ++r) {
             const F w = Vec::broadcast(s.scores + (i + r) * kAttentionTile + j);
@@ -109,29 +110,52 @@ void output_tile(const AttentionBlock& b, const Tile& s, const Values& v, int64_
 template <typename Row, int kRows>
 void output_rows(const AttentionBlock& b, const Tile& s, const Values& v, int64_t i,
                  Span seen) noexcept {
+    constexpr int kVectors = kLanes / kRows < kWide ? kLanes / kRows : kWide;
     int64_t d = 0;
-    for (; d + kChunk * kLanes <= b.value_dim; d += kChunk * kLanes)
-        output_tile<Row, kRows, kChunk, false>(b, s, v, i, d, seen);
+    for (; d + kVectors * kLanes <= b.value_dim; d += kVectors * kLanes)
+        output_tile<Row, kRows, kVectors, false>(b, s, v, i, d, seen);
     for (; d + kLanes <= b.value_dim; d += kLanes)
         output_tile<Row, kRows, 1, false>(b, s, v, i, d, seen);
     if (d < b.value_dim) output_tile<Row, kRows, 1, true>(b, s, v, i, d, seen);
 }
 
-template <typename Row, int kQueries>
+/// f(i, size) with `size` a constant of 8, 4, 2 or 1, for the queries from begin to end.
+template <typename Fn>
+void by_size(Span queries, Fn f) noexcept {
+    int64_t i = queries.begin;
+    for (; i + 8 <= queries.end; i += 8) f(i, std::integral_constant<int, 8>());
+    if (i + 4 <= queries.end) f(i, std::integral_constant<int, 4>()), i += 4;
+    if (i + 2 <= queries.end) f(i, std::integral_constant<int, 2>()), i += 2;
+    if (i < queries.end) f(i, std::integral_constant<int, 1>());
+}
+
+/// values [tile][padded value_dim] in f32.
+template <typename Row>
+Values widen_values(const AttentionBlock& b, const Tile& s) noexcept {
+    for (int64_t j = 0; j < s.count; ++j)
+        for (int64_t d = 0; d < b.value_dim; d += kLanes)
+            Vec::store(s.values + j * s.padded_values + d,
+                       Row::load_part(b.value(s.first + j), d, b.value_dim - d));
+    return {reinterpret_cast<const std::byte*>(s.values),
+            s.padded_values * static_cast<int64_t>(sizeof(float))};
+}
+
+template <typename Row>
 void attend_few(const AttentionBlock& b, Tile& s) noexcept {
-    const int64_t key_bytes = row_bytes(b.kv.dtype, b.head_dim);
     for (int64_t first = b.begin; first < b.end; first += kAttentionTile) {
         s.move_to(b, first);
-        score_few<Row, kQueries>(b, s);
-        for (int64_t t = first + kAttentionTile; t < first + 2 * kAttentionTile && t < b.end; ++t)
-            prefetch_row(b.key(t), key_bytes);
+        by_size(s.queries, [&](int64_t i, auto size) { score_few<Row, size()>(b, s, i); });
         for (int64_t i = s.queries.begin; i < s.queries.end; ++i) soften(b, s, i);
-        const Values v{b.value(first), b.kv.value_stride};
-        if (s.queries.begin == 0 && s.queries.end == kQueries)
-            output_rows<Row, kQueries>(b, s, v, 0, {0, s.count});
-        else
-            for (int64_t i = s.queries.begin; i < s.queries.end; ++i)
-                output_rows<Row, 1>(b, s, v, i, seen_by(b, s, i));
+        const bool widen = b.kv.dtype != DType::f32 && s.queries.end - s.queries.begin > 2;
+        const Values v =
+            widen ? widen_values<Row>(b, s) : Values{b.value(first), b.kv.value_stride};
+        by_size(s.queries, [&](int64_t i, auto size) {
+            if (widen) return output_rows<RowF32, size()>(b, s, v, i, {0, s.count});
+            if constexpr (size() <= 2)
+                output_rows<Row, size()>(b, s, v, i, {0, s.count});
+            else
+                output_rows<RowF32, size()>(b, s, v, i, {0, s.count});
+        });
     }
 }
 
@@ -151,15 +175,6 @@ void transpose_keys(const AttentionBlock& b, const Tile& s) noexcept {
                 Vec::store(s.keys + (d + i) * kAttentionTile + j, r[i]);
         }
     }
-}
-
-/// values [tile][padded value_dim] in f32.
-template <typename Row>
-void widen_values(const AttentionBlock& b, const Tile& s) noexcept {
-    for (int64_t j = 0; j < s.count; ++j)
-        for (int64_t d = 0; d < b.value_dim; d += kLanes)
-            Vec::store(s.values + j * s.padded_values + d,
-                       Row::load_part(b.value(s.first + j), d, b.value_dim - d));
 }
 
 /// scores of kRows queries from `i` over columns [j, j + kChunk * kLanes).
@@ -193,10 +208,7 @@ void attend_many(const AttentionBlock& b, Tile& s) noexcept {
     for (int64_t first = b.begin; first < b.end; first += kAttentionTile) {
         s.move_to(b, first);
         transpose_keys<Row>(b, s);
-        if (copy) widen_values<Row>(b, s);
-        const Values v = copy ? Values{reinterpret_cast<const std::byte*>(s.values),
-                                       s.padded_values * static_cast<int64_t>(sizeof(float))}
-                              : Values{b.value(first), b.kv.value_stride};
+        const Values v = copy ? widen_values<Row>(b, s) : Values{b.value(first), b.kv.value_stride};
         for (int64_t j = 0; j < s.count; j += kChunk * kLanes) {
             int64_t i = s.queries.begin;
             for (; i + 4 <= s.queries.end; i += 4) score_tile<4>(b, s, i, j);
@@ -215,16 +227,7 @@ void attend_many(const AttentionBlock& b, Tile& s) noexcept {
 template <typename Row>
 void attend_in(const AttentionBlock& b) noexcept {
     Tile s(b);
-    switch (b.queries()) {
-        case 1:
-            return attend_few<Row, 1>(b, s);
-        case 2:
-            return attend_few<Row, 2>(b, s);
-        case kFewQueries:
-            return attend_few<Row, kFewQueries>(b, s);
-        default:
-            return attend_many<Row>(b, s);
-    }
+    b.queries() <= kFewQueries ? attend_few<Row>(b, s) : attend_many<Row>(b, s);
 }
 
 void attend(const AttentionBlock& b) noexcept {

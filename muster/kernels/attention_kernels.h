@@ -66,21 +66,19 @@ struct AttentionBlock {
 };
 
 /// Floats of scratch for blocks of `queries` vectors: a tile of keys and of values in the form that
-/// products want, scores, one factor per query, and queries in bf16.
+/// products want, scores, and one factor per query.
 constexpr int64_t attention_scratch(int64_t queries, int64_t head_dim, int64_t value_dim) noexcept {
     const int64_t dims = attention_padded(head_dim) + attention_padded(value_dim);
-    return dims * kAttentionTile + queries * kAttentionTile + attention_padded(queries) +
-           queries * attention_padded(head_dim) / 2;
+    return dims * kAttentionTile + queries * kAttentionTile + attention_padded(queries);
 }
 
 using AttentionFn = void (*)(const AttentionBlock& block) noexcept;
 
-/// The kernel on `isa`; `bf16`: products may round their operands to bf16.
-AttentionFn attention_kernel(Isa isa, bool bf16) noexcept;
+AttentionFn attention_kernel(Isa isa) noexcept;
 void attention_reference(const AttentionBlock& block) noexcept;
 #if MUSTER_X86
 AttentionFn attention_kernel_avx2() noexcept;
-AttentionFn attention_kernel_avx512(bool bf16) noexcept;
+AttentionFn attention_kernel_avx512() noexcept;
 #endif
 
 }  // namespace muster

@@ -3,7 +3,7 @@
 // vec_<isa>.h. Everything has internal linkage. Each format has
 //   load(row, d): the lanes [d, d + kLanes), d a multiple of kLanes;
 //   load_part(row, d, n): the same, the first n lanes, the others zero;
-//   load_chunk(row, d, out): kChunk vectors from d on, d a multiple of their lanes.
+//   load_some<kCount>(row, d, out): kCount vectors from d on, d a multiple of their lanes.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +23,9 @@ struct RowF32 {
     static Vec::F load_part(const std::byte* row, int64_t d, int64_t n) noexcept {
         return Vec::load_part(at(row, d), n);
     }
-    static void load_chunk(const std::byte* row, int64_t d, Vec::F* out) noexcept {
-        for (int c = 0; c < kChunk; ++c) out[c] = load(row, d + c * kLanes);
+    template <int kCount>
+    static void load_some(const std::byte* row, int64_t d, Vec::F* out) noexcept {
+        for (int c = 0; c < kCount; ++c) out[c] = load(row, d + c * kLanes);
     }
 };
 
@@ -35,8 +36,9 @@ struct RowF16 {
     static Vec::F load_part(const std::byte* row, int64_t d, int64_t n) noexcept {
         return Vec::load_f16_part(row + 2 * d, n);
     }
-    static void load_chunk(const std::byte* row, int64_t d, Vec::F* out) noexcept {
-        for (int c = 0; c < kChunk; ++c) out[c] = load(row, d + c * kLanes);
+    template <int kCount>
+    static void load_some(const std::byte* row, int64_t d, Vec::F* out) noexcept {
+        for (int c = 0; c < kCount; ++c) out[c] = load(row, d + c * kLanes);
     }
 };
 
@@ -50,9 +52,10 @@ struct RowQ8 {
     static Vec::F load_part(const std::byte* row, int64_t d, int64_t) noexcept {
         return load(row, d);
     }
-    static void load_chunk(const std::byte* row, int64_t d, Vec::F* out) noexcept {
-        constexpr int kEach = kBlock / kLanes < kChunk ? kBlock / kLanes : kChunk;  // of a block
-        for (int c = 0; c < kChunk; c += kEach) {
+    template <int kCount>
+    static void load_some(const std::byte* row, int64_t d, Vec::F* out) noexcept {
+        constexpr int kEach = kBlock / kLanes < kCount ? kBlock / kLanes : kCount;  // of a block
+        for (int c = 0; c < kCount; c += kEach) {
             const int64_t at = d + c * kLanes;
             const std::byte* block = row + at / kBlock * kBytes;
             const Vec::F scale = Vec::broadcast_f16(block);

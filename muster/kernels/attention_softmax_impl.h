@@ -24,21 +24,15 @@ struct Values {
     int64_t stride;
 };
 
-int64_t row_bytes(DType dtype, int64_t n) noexcept {
-    return dtype == DType::f32 ? 4 * n : dtype == DType::f16 ? 2 * n : n / 32 * 34;
-}
-
 /// Scratch memory and the tile of positions in work. The constructor clears the block's part.
 struct Tile {
     explicit Tile(const AttentionBlock& b) noexcept
         : padded_keys(attention_padded(b.head_dim)),
           padded_values(attention_padded(b.value_dim)),
-          value_bytes(row_bytes(b.kv.dtype, b.value_dim)),
           keys(b.scratch),
           values(keys + padded_keys * kAttentionTile),
           scores(values + padded_values * kAttentionTile),
-          shrink(scores + b.queries() * kAttentionTile),
-          queries16(shrink + attention_padded(b.queries())) {
+          shrink(scores + b.queries() * kAttentionTile) {
         for (int64_t i = 0; i < b.queries() * padded_values; ++i) b.part.outputs[i] = 0;
         for (int64_t i = 0; i < b.queries(); ++i) {
             b.part.top[i] = -__builtin_inff();
@@ -56,12 +50,10 @@ struct Tile {
     }
 
     int64_t padded_keys, padded_values;
-    int64_t value_bytes;  ///< of a stored row
-    float* keys;          ///< [padded head_dim][tile], or pairs in bf16
-    float* values;        ///< [tile][padded value_dim], or pairs in bf16
-    float* scores;        ///< [queries][tile], then weights
-    float* shrink;        ///< [queries] factor for what was summed before this tile
-    float* queries16;     ///< [queries][padded head_dim] in bf16
+    float* keys;    ///< [padded head_dim][tile]
+    float* values;  ///< [tile][padded value_dim]
+    float* scores;  ///< [queries][tile], then weights
+    float* shrink;  ///< [queries] factor for what was summed before this tile
     int64_t first = 0;
     int64_t count = 0;
     Span queries;

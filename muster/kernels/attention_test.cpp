@@ -31,7 +31,6 @@ struct Case {
     bool sinks = false;
     float softcap = 0;
     bool aliased = false;  ///< values are the first numbers of the keys
-    Compute compute = Compute::f32;
 };
 
 /// Rows of `width` numbers in their stored format, and what they decode to.
@@ -115,7 +114,7 @@ struct Expected {
         const int64_t first = c.window > 0 ? std::max<int64_t>(0, length - c.window) : 0;
         const float* q = &d.q[(t * c.heads + h) * c.head_dim];
         std::vector<double> p(length);
-        double top = c.sinks ? d.sinks[h] : -INFINITY, magnitude = 0, bf16 = 0;
+        double top = c.sinks ? d.sinks[h] : -INFINITY, magnitude = 0;
         for (int64_t j = first; j < length; ++j) {
             double size = 0;
             for (int i = 0; i < c.head_dim; ++i) {
@@ -136,15 +135,12 @@ struct Expected {
                 largest = std::max(largest, std::abs(v));
             }
         }
-        // Two roundings to bf16 of a score's factors, each 2^-9 relatively; its error is at most
-        // 2^-8 of the sum of its terms' sizes. Weights and values are rounded likewise.
-        if (c.compute == Compute::bf16) bf16 = 0x1p-8;
         // In f32 a score is off by at most dim * 2^-24 of the sum of its terms' sizes (and 2^-21 of
         // the cap), a weight by as much relatively, plus 2^-21 for its exponential; so are the
         // average and its divisor. Roundings of the weighted sum: one per position in each lane,
         // relative to itself.
-        const double weight = (c.head_dim * 0x1p-24 + bf16) * magnitude + 0x1p-21 * (1 + c.softcap);
-        tolerance = (2 * weight + length * 0x1p-24 + bf16) * largest;
+        const double weight = c.head_dim * 0x1p-24 * magnitude + 0x1p-21 * (1 + c.softcap);
+        tolerance = (2 * weight + length * 0x1p-24) * largest;
     }
     std::vector<double> y;
     double tolerance;
@@ -169,7 +165,7 @@ void run_case(const Case& c) {
     const AttentionRun run = d.run();
     SerialExecutor executor;
     AttentionWorkspace workspace;
-    attention(d.queries(), {&run, 1}, d.shape(), d.output(), workspace, executor, c.compute);
+    attention(d.queries(), {&run, 1}, d.shape(), d.output(), workspace, executor);
     compare(d);
 }
 
@@ -233,15 +229,15 @@ TEST_P(Attention, ValuesHaveTheirOwnDimensionAndMayLieInTheKeys) {
     run_case({3, 3, 24, 5, 100, 1, DType::f16, 18});
 }
 
-TEST_P(Attention, Bf16WhereItIsAllowed) {
+TEST_P(Attention, AnyNumberOfQueriesAKey) {
     for (const DType dtype : kFormats)
-        for (const int64_t rows : {1, 5, 70, 200}) {
-            run_case({4, 2, 64, rows, 100, 1, dtype, 0, 0, true, 0, false, Compute::bf16});
-            run_case({2, 2, 128, rows, 37, 1, dtype, 0, 50, false, 0, false, Compute::bf16});
-            run_case({8, 1, 96, rows, 600, 1, dtype, 64, 0, false, 0, true, Compute::bf16});
+        for (const int64_t rows : {1, 2, 3, 4, 5, 7, 8, 9, 70, 200}) {
+            run_case({4, 2, 64, rows, 100, 1, dtype, 0, 0, true, 0, false});
+            run_case({2, 2, 128, rows, 37, 1, dtype, 0, 50, false, 0, false});
+            run_case({8, 1, 96, rows, 600, 1, dtype, 64, 0, false, 0, true});
         }
-    run_case({3, 3, 18, 50, 100, 1, DType::f16, 22, 0, false, 0, false, Compute::bf16});
-    run_case({2, 2, 33, 50, 100, 1, DType::f32, 0, 0, false, 0, false, Compute::bf16});
+    run_case({3, 3, 18, 50, 100, 1, DType::f16, 22, 0, false, 0, false});
+    run_case({2, 2, 33, 50, 100, 1, DType::f32, 0, 0, false, 0, false});
 }
 
 TEST_P(Attention, RunsOfSeveralSequencesShareACall) {
@@ -270,8 +266,7 @@ TEST_P(Attention, DoesNotDependOnTheNumberOfWorkers) {
         for (const int workers : {1, 2, 5}) {
             ThreadTeam team(workers);
             AttentionWorkspace workspace;
-            attention(d.queries(), {&run, 1}, d.shape(), d.output(), workspace, team,
-                      Compute::bf16);
+            attention(d.queries(), {&run, 1}, d.shape(), d.output(), workspace, team);
             if (workers == 1) first = d.y;
             EXPECT_EQ(d.y, first);
         }

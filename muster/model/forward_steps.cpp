@@ -111,7 +111,7 @@ void ForwardContext::Impl::attend(int l, const AttentionShape& shape) {
                         .position = run.position});
     attention(rows_of(query, int64_t{shape.heads} * shape.head_dim), runs, shape,
               rows_of(attended, int64_t{shape.heads} * shape.values()), attention_workspace,
-              executor, compute);
+              executor);
 }
 
 void ForwardContext::Impl::fill_single(RouteTable& table, int l, bool shared_only) const {
