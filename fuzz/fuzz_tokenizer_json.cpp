@@ -1,35 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes as tokenizer.json, and behind a NUL tokenizer_config.json beside it, give a tokeniser
 // that encodes and decodes, or an Error.
-#include <unistd.h>
-
-#include <filesystem>
-
+#include "fuzz_folder.h"
 #include "fuzz_parts.h"
 #include "muster/checkpoint/weight_map.h"
-#include "muster/core/atomic_file.h"
 
 namespace {
 
-namespace fs = std::filesystem;
-
-/// Where the files of one input stand; removed when the program ends.
-struct Folder {
-    fs::path path =
-        fs::temp_directory_path() / ("muster-fuzz-" + std::to_string(static_cast<long>(getpid())));
-    Folder() { fs::create_directories(path); }
-    ~Folder() {
-        std::error_code ignored;
-        fs::remove_all(path, ignored);
-    }
-};
-
 void read_directory(std::string_view json, std::string_view config) {
-    static const Folder folder;
-    muster::write_file(folder.path / "tokenizer.json", json);
-    muster::write_file(folder.path / "tokenizer_config.json", config);
+    static const muster::fuzzing::Folder folder;
+    folder.write("tokenizer.json", json);
+    folder.write("tokenizer_config.json", config);
     muster::WeightMap map("test");
-    muster::read_huggingface_tokenizer(folder.path, map, 300);
+    muster::read_huggingface_tokenizer(folder.path(), map, 300);
     muster::fuzzing::use(muster::Tokenizer::from_gguf(map));
 }
 

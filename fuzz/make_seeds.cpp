@@ -136,6 +136,86 @@ void seed_chat_template(const fs::path& directory) {
             std::string(1, '\0') + R"([{"role":"user","content":"x"}])");
 }
 
+/// A safetensors file of f32 tensors, all zero.
+std::string zero_tensors(const std::vector<std::pair<std::string, std::vector<int64_t>>>& shapes) {
+    std::string header;
+    size_t at = 0;
+    for (const auto& [name, shape] : shapes) {
+        size_t bytes = 4;
+        std::string dims;
+        for (const int64_t d : shape) {
+            bytes *= static_cast<size_t>(d);
+            dims += (dims.empty() ? "" : ",") + std::to_string(d);
+        }
+        header += (header.empty() ? "{\"" : ",\"") + name + R"(":{"dtype":"F32","shape":[)" + dims +
+                  R"(],"data_offsets":[)" + std::to_string(at) + "," + std::to_string(at + bytes) +
+                  "]}";
+        at += bytes;
+    }
+    return muster::testing_bytes::safetensors_bytes(header + "}", at);
+}
+
+/// Of one layer with two experts, `names` being those of its norms, router, and experts' products.
+std::string small_model(const std::string& moe, const std::vector<std::string>& products) {
+    const std::string layer = "model.layers.0.";
+    std::vector<std::pair<std::string, std::vector<int64_t>>> all{
+        {"model.embed_tokens.weight", {6, 8}},
+        {"model.norm.weight", {8}},
+        {"lm_head.weight", {6, 8}},
+        {layer + "input_layernorm.weight", {8}},
+        {layer + "post_attention_layernorm.weight", {8}},
+        {layer + moe + ".gate.weight", {2, 8}}};
+    for (const char* part : {"q", "k", "v", "o"})
+        all.push_back({layer + "self_attn." + part + "_proj.weight", {8, 8}});
+    for (const char* e : {".experts.0.", ".experts.1."}) {
+        for (size_t p = 0; p < products.size(); ++p) {
+            const std::vector<int64_t> shape =
+                p == 2 ? std::vector<int64_t>{8, 12} : std::vector<int64_t>{12, 8};
+            all.push_back({layer + moe + e + products[p] + ".weight", shape});
+        }
+    }
+    return zero_tensors(all);
+}
+
+std::string hf_config(const std::string& name, const std::string& more) {
+    return R"({"architectures":[")" + name +
+           R"("],"vocab_size":6,"hidden_size":8,)"
+           R"("intermediate_size":12,"num_attention_heads":2,"num_hidden_layers":1,)"
+           R"("num_key_value_heads":2,"max_position_embeddings":64,"rms_norm_eps":1e-5)" +
+           more + "}";
+}
+
+void seed_hf_directory(const fs::path& directory) {
+    const std::string none(1, '\0');
+    const std::string mixtral = small_model("block_sparse_moe", {"w1", "w3", "w2"});
+    const std::string olmoe = small_model("mlp", {"gate_proj", "up_proj", "down_proj"});
+    const std::string two = R"(,"num_local_experts":2,"num_experts":2,"num_experts_per_tok":1)";
+    muster::write_file(directory / "mixtral",
+                       hf_config("MixtralForCausalLM", two) + none + none + mixtral);
+    muster::write_file(directory / "index",
+                       hf_config("MixtralForCausalLM", two) + none +
+                           R"({"metadata":{},"weight_map":{"lm_head.weight":"a.safetensors"}})" +
+                           none + mixtral);
+    const std::string moe = two +
+                            R"(,"moe_intermediate_size":12,"n_routed_experts":2,)"
+                            R"("n_shared_experts":1,"kv_lora_rank":4,"q_lora_rank":null,)"
+                            R"("qk_nope_head_dim":4,"qk_rope_head_dim":2,"v_head_dim":4,)"
+                            R"("shared_expert_intermediate_size":12,"head_dim":4,)"
+                            R"("norm_topk_prob":true,"first_k_dense_replace":0,)"
+                            R"("scoring_func":"sigmoid","topk_method":"noaux_tc","n_group":1,)"
+                            R"("topk_group":1,"routed_scaling_factor":2.5,)"
+                            R"("sliding_window":8,"embedding_multiplier":1,)"
+                            R"("residual_multiplier":1,"attention_multiplier":1,)"
+                            R"("logits_scaling":1,"shared_intermediate_size":12,)"
+                            R"("rope_scaling":{"rope_type":"yarn","factor":4,)"
+                            R"("original_max_position_embeddings":16,"beta_fast":32})";
+    for (const char* name :
+         {"OlmoeForCausalLM", "Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM", "LlamaForCausalLM",
+          "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "GptOssForCausalLM",
+          "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"})
+        muster::write_file(directory / name, hf_config(name, moe) + none + none + olmoe);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -150,6 +230,7 @@ int main(int argc, char** argv) {
         seed_gguf_vocabulary(folder(argv[1], "fuzz_gguf_vocabulary"));
         seed_split_regex(folder(argv[1], "fuzz_split_regex"));
         seed_chat_template(folder(argv[1], "fuzz_chat_template"));
+        seed_hf_directory(folder(argv[1], "fuzz_hf_directory"));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "make_seeds: %s\n", error.what());
         return 1;

@@ -16,6 +16,9 @@ namespace {
 
 constexpr int kTaskRows = 96;  // results of gate and up of a task: 192 KB
 constexpr int64_t kHiddenColumns = kPanelChunk;
+// Rows of results that lie a power of two apart share few lines of a cache: those of many rows are
+// gathered first.
+constexpr int kDirectRows = 16;
 
 bool blocks(const WeightMatrix& w) noexcept { return dtype_info(w.dtype).block_elements > 1; }
 
@@ -38,7 +41,7 @@ class QuantizedForward {
         plan_hidden();
         run_tasks([this](const MoeTask& t, float* scratch) { hidden(t, scratch); });
         plan_down();
-        run_tasks([this](const MoeTask& t, float*) { down(t); });
+        run_tasks([this](const MoeTask& t, float* scratch) { down(t, scratch); });
         for_tokens(c_.executor, routes.tokens(), [&](int t) {
             combine_rows(c_, kernels_, routes, t, routes.weights.data(), y.row(t), accumulate);
         });
@@ -131,14 +134,19 @@ class QuantizedForward {
         }
     }
 
-    void down(const MoeTask& t) const noexcept {
+    void down(const MoeTask& t, float* scratch) const noexcept {
         const Expert& e = expert(t.expert);
         const QuantizedChunk* rows[kTaskRows];
         for (int r = t.row_first; r < t.row_last; ++r) {
             rows[r - t.row_first] = ws_.hidden_quantized.row(r);
         }
         float* out = ws_.rows.data() + t.row_first * bank_.d_model + t.first;
-        product(t, e.down, rows - t.row_first, e.down_bias, out, bank_.d_model);
+        const int64_t count = t.row_last - t.row_first, columns = t.last - t.first;
+        if (count <= kDirectRows)
+            return product(t, e.down, rows - t.row_first, e.down_bias, out, bank_.d_model);
+        product(t, e.down, rows - t.row_first, e.down_bias, scratch, columns);
+        for (int64_t i = 0; i < count; ++i)
+            std::copy_n(scratch + i * columns, columns, out + i * bank_.d_model);
     }
 
     const MoeContext& c_;

@@ -30,13 +30,14 @@ void check(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<fl
 
 /// Heads, and stretches of rows, side by side: one head's product is little work.
 void multiply_integers(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<float> y,
-                       Executor& executor) {
+                       Executor& executor, MatmulWorkspace& workspace) {
     const auto heads = static_cast<int64_t>(w.size());
     const DType dtype = w[0].dtype;
-    QuantizedRows quantized;  // row t * heads + h
+    QuantizedRows& quantized = workspace.quantized;  // row t * heads + h
     quantized.assign({x.data, x.rows * heads, w[0].cols, x.step}, activation_scale(dtype),
                      executor);
-    Buffer<const QuantizedChunk*> rows(static_cast<size_t>(x.rows * heads));  // by head
+    workspace.rows.reserve(static_cast<size_t>(x.rows * heads));
+    const QuantizedChunk** rows = workspace.rows.data();  // by head
     for (int64_t h = 0; h < heads; ++h)
         for (int64_t t = 0; t < x.rows; ++t) rows[h * x.rows + t] = quantized.row(t * heads + h);
     const PanelProductFn product = panel_product(dtype, current_isa());
@@ -44,8 +45,8 @@ void multiply_integers(HeadView<const float> x, std::span<const WeightMatrix> w,
     executor.run(static_cast<int>(heads * parts), [&](int task, int) {
         const int64_t h = task / parts, first = task % parts * kTaskRows;
         const MatrixView<float> out = head_of(y, heads, h, w[h].rows);
-        product({w[h], 0, w[h].rows, rows.data() + h * x.rows + first,
-                 std::min(kTaskRows, x.rows - first), out.row(first), out.stride});
+        product({w[h], 0, w[h].rows, rows + h * x.rows + first, std::min(kTaskRows, x.rows - first),
+                 out.row(first), out.stride});
     });
 }
 
@@ -68,16 +69,18 @@ void multiply_few(HeadView<const float> x, std::span<const WeightMatrix> w, Head
 }  // namespace
 
 void head_matmul(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<float> y,
-                 Executor& executor, Compute compute) {
+                 Executor& executor, Compute compute, MatmulWorkspace* workspace) {
     check(x, w, y);
-    if (effective_compute(compute, w[0].dtype) == Compute::int8)
-        return multiply_integers(x, w, y, executor);
+    if (effective_compute(compute, w[0].dtype) == Compute::int8) {
+        MatmulWorkspace own;
+        return multiply_integers(x, w, y, executor, workspace != nullptr ? *workspace : own);
+    }
     MUSTER_ASSERT(w[0].layout == WeightLayout::rows);
     if (x.rows <= kStreamRows) return multiply_few(x, w, y, executor);
     const auto heads = static_cast<int64_t>(w.size());
     for (int64_t h = 0; h < heads; ++h)
         matmul(head_of(x, heads, h, w[h].cols), w[h], head_of(y, heads, h, w[h].rows), executor,
-               compute);
+               compute, false, workspace);
 }
 
 }  // namespace muster

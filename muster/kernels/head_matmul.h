@@ -22,6 +22,7 @@ struct HeadView {
 /// format (multi-head latent attention, arXiv 2405.04434); formats and `compute` as in matmul().
 /// Shapes are asserted. Results do not depend on the number of workers.
 void head_matmul(HeadView<const float> x, std::span<const WeightMatrix> w, HeadView<float> y,
-                 Executor& executor, Compute compute = Compute::f32);
+                 Executor& executor, Compute compute = Compute::f32,
+                 MatmulWorkspace* workspace = nullptr);
 
 }  // namespace muster

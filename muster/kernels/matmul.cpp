@@ -2,6 +2,7 @@
 #include "muster/kernels/matmul.h"
 
 #include <algorithm>
+#include <array>
 
 #include "muster/core/buffer.h"
 #include "muster/core/error.h"
@@ -102,24 +103,55 @@ void stream_matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<
     });
 }
 
-void quantized_matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
-                      Executor& executor, bool accumulate) {
-    QuantizedRows quantized;
-    quantized.assign(x, activation_scale(w.dtype), executor);
-    Buffer<const QuantizedChunk*> rows(static_cast<size_t>(x.rows));
-    for (int64_t i = 0; i < x.rows; ++i) rows[static_cast<size_t>(i)] = quantized.row(i);
-    const PanelProductFn product = panel_product(w.dtype, current_isa());
-    const PanelGrid grid(x.rows, w, executor.workers());
-    executor.run(grid.tasks(), [&](int task, int) {
-        alignas(64) float out[PanelGrid::kOutputs];
-        const PanelGrid::Part part = grid.part(task);
-        const int64_t cols = part.last - part.first;
-        product({w, part.first, part.last, rows.data() + part.row, part.rows, out, cols});
-        for (int64_t i = 0; i < part.rows; ++i) {
-            const float* from = out + i * cols;
-            float* to = y.row(part.row + i) + part.first;
-            for (int64_t j = 0; j < cols; ++j) to[j] = accumulate ? to[j] + from[j] : from[j];
+constexpr size_t kMostProducts = 4;
+
+/// How several products are cut into tasks, one after the other.
+struct PanelGrids {
+    PanelGrids(int64_t rows, std::span<const Product> products, int workers) {
+        for (const Product& p : products) {
+            grids[count] = PanelGrid(rows, *p.w, workers);
+            tasks += grids[count++].tasks();
         }
+    }
+    std::array<PanelGrid, kMostProducts> grids;
+    size_t count = 0;
+    int tasks = 0;
+};
+
+/// Rows of y that lie a power of two apart share few lines of a cache: results for many of them are
+/// gathered first.
+constexpr int64_t kDirectRows = 16;
+
+void panel_task(const Product& p, const PanelGrid::Part& part, const QuantizedChunk* const* rows,
+                PanelProductFn product, bool accumulate) noexcept {
+    const WeightMatrix& w = *p.w;
+    const MatrixView<float>& y = p.y;
+    if (!accumulate && part.rows <= kDirectRows)
+        return product({w, part.first, part.last, rows + part.row, part.rows,
+                        y.row(part.row) + part.first, y.stride});
+    alignas(64) float out[PanelGrid::kOutputs];
+    const int64_t cols = part.last - part.first;
+    product({w, part.first, part.last, rows + part.row, part.rows, out, cols});
+    for (int64_t i = 0; i < part.rows; ++i) {
+        const float* from = out + i * cols;
+        float* to = y.row(part.row + i) + part.first;
+        for (int64_t j = 0; j < cols; ++j) to[j] = accumulate ? to[j] + from[j] : from[j];
+    }
+}
+
+void quantized_products(MatrixView<const float> x, std::span<const Product> products,
+                        Executor& executor, bool accumulate, MatmulWorkspace& workspace) {
+    QuantizedRows& quantized = workspace.quantized;
+    quantized.assign(x, activation_scale(products[0].w->dtype), executor);
+    workspace.rows.reserve(static_cast<size_t>(x.rows));
+    const QuantizedChunk** rows = workspace.rows.data();
+    for (int64_t i = 0; i < x.rows; ++i) rows[i] = quantized.row(i);
+    const PanelGrids all(x.rows, products, executor.workers());
+    executor.run(all.tasks, [&](int task, int) {
+        size_t i = 0;
+        while (task >= all.grids[i].tasks()) task -= all.grids[i++].tasks();
+        panel_task(products[i], all.grids[i].part(task), rows,
+                   panel_product(products[i].w->dtype, current_isa()), accumulate);
     });
 }
 
@@ -135,10 +167,15 @@ Compute effective_compute(Compute compute, DType dtype) noexcept {
 }
 
 void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
-            Executor& executor, Compute compute, bool accumulate) {
+            Executor& executor, Compute compute, bool accumulate, MatmulWorkspace* workspace) {
     MUSTER_ASSERT(x.rows == y.rows && x.cols == w.cols && y.cols == w.rows);
     compute = effective_compute(compute, w.dtype);
-    if (compute == Compute::int8) return quantized_matmul(x, w, y, executor, accumulate);
+    if (compute == Compute::int8) {
+        MatmulWorkspace own;
+        const Product product{&w, y};
+        return quantized_products(x, {&product, 1}, executor, accumulate,
+                                  workspace != nullptr ? *workspace : own);
+    }
     MUSTER_ASSERT(w.layout == WeightLayout::rows);
     if (x.rows <= kStreamRows) return stream_matmul(x, w, y, executor, accumulate);
     const Isa isa = current_isa();
@@ -147,6 +184,21 @@ void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> 
                   [&](const PackRange& range, float* scratch, float* panels) {
                       return pack_rows(kernels, compute, isa, w, range, scratch, panels);
                   });
+}
+
+void matmul_each(MatrixView<const float> x, std::span<const Product> products, Executor& executor,
+                 Compute compute, MatmulWorkspace& workspace) {
+    MUSTER_ASSERT(products.size() <= kMostProducts);
+    const bool together = std::all_of(products.begin(), products.end(), [&](const Product& p) {
+        return effective_compute(compute, p.w->dtype) == Compute::int8 &&
+               activation_scale(p.w->dtype) == activation_scale(products[0].w->dtype);
+    });
+    if (together && !products.empty()) {
+        for (const Product& p : products)
+            MUSTER_ASSERT(x.rows == p.y.rows && x.cols == p.w->cols && p.y.cols == p.w->rows);
+        return quantized_products(x, products, executor, false, workspace);
+    }
+    for (const Product& p : products) matmul(x, *p.w, p.y, executor, compute, false, &workspace);
 }
 
 void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, MatrixView<float> dx,

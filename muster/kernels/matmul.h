@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
+
+#include "muster/core/buffer.h"
 #include "muster/core/executor.h"
 #include "muster/core/tensor_view.h"
+#include "muster/kernels/quantized_rows.h"
 
 namespace muster {
 
@@ -15,12 +19,31 @@ enum class Compute { f32, bf16, int8 };
 /// What `compute` means for weights of this format: f32, bf16, or int8 for block formats only.
 Compute effective_compute(Compute compute, DType dtype) noexcept;
 
+/// Activations as integer products take them, kept so that steady work allocates nothing. One per
+/// caller.
+struct MatmulWorkspace {
+    QuantizedRows quantized;
+    Buffer<const QuantizedChunk*> rows;
+};
+
 /// y [T, N] (=|+=) x [T, K] * w [N, K]^T. w in any format; WeightLayout::panels under int8 only.
 /// For few rows (decode) weights are streamed once in their stored format and, but for int8,
 /// operands are widened to f32, whatever `compute` says; for many rows panels of w are packed on
 /// the fly. Shapes are checked (MUSTER_ASSERT). Results do not depend on the number of workers.
 void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y,
-            Executor& executor, Compute compute = Compute::f32, bool accumulate = false);
+            Executor& executor, Compute compute = Compute::f32, bool accumulate = false,
+            MatmulWorkspace* workspace = nullptr);
+
+/// One of several products of the same x.
+struct Product {
+    const WeightMatrix* w;
+    MatrixView<float> y;
+};
+
+/// y = x * w^T for each of `products` (at most 4), as by matmul(): integer products quantise x once
+/// and share one run of tasks.
+void matmul_each(MatrixView<const float> x, std::span<const Product> products, Executor& executor,
+                 Compute compute, MatmulWorkspace& workspace);
 
 /// dx [T, K] (=|+=) dy [T, N] * w [N, K]; w in f32 or bf16. The input gradient of matmul.
 void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, MatrixView<float> dx,

@@ -41,14 +41,15 @@ class PanelGrid {
     /// Results of one task at most.
     static constexpr int64_t kOutputs = int64_t{32} << 10;
 
+    PanelGrid() = default;  ///< no tasks
     PanelGrid(int64_t rows, const WeightMatrix& w, int workers) noexcept;
     int tasks() const noexcept { return static_cast<int>(row_parts_ * column_parts_); }
     Part part(int task) const noexcept;
 
   private:
-    int64_t rows_, columns_;
-    int64_t row_step_, column_step_;
-    int64_t row_parts_, column_parts_;
+    int64_t rows_ = 0, columns_ = 0;
+    int64_t row_step_ = 0, column_step_ = 0;
+    int64_t row_parts_ = 0, column_parts_ = 0;
 };
 
 }  // namespace muster

@@ -384,9 +384,12 @@ class Product {
 
     void write(int64_t row, int64_t first, int64_t count, const float* sums) const noexcept {
         const int64_t cols = p_.last - row < kPanelRows ? p_.last - row : kPanelRows;
-        for (int64_t i = 0; i < count; ++i) {
-            std::memcpy(p_.out + (first + i) * p_.ldo + row - p_.first, sums + i * kPanelRows,
-                        static_cast<size_t>(cols) * sizeof(float));
+        float* out = p_.out + first * p_.ldo + row - p_.first;
+        for (int64_t i = 0; i < count; ++i, out += p_.ldo, sums += kPanelRows) {
+            const int64_t whole = cols == kPanelRows ? kPanelRows : 0;
+            for (int64_t j = 0; j < whole; j += Vec::kLanes)
+                Vec::store(out + j, Vec::load(sums + j));
+            if (whole == 0) std::memcpy(out, sums, static_cast<size_t>(cols) * sizeof(float));
         }
     }
 

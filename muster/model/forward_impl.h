@@ -27,6 +27,8 @@ struct ForwardContext::Impl {
     /// y (=|+=) x * w^T, seen by the pass's sink.
     void product(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y, Compute how,
                  bool accumulate = false);
+    /// The products of one input with several matrices, seen likewise.
+    void products(MatrixView<const float> x, std::initializer_list<Product> all);
     /// y (=|+=) the experts' outputs, seen by the pass's sink; `logits` where a router chose.
     void run_experts(int l, const ExpertBank& bank, const RouteTable& chosen, MatrixView<float> y,
                      bool accumulate, MatrixView<const float> logits_of = {});
@@ -96,6 +98,7 @@ struct ForwardContext::Impl {
     Buffer<float> logits;  ///< [count, vocab]
     std::vector<AttentionRun> runs;
     AttentionWorkspace attention_workspace;
+    MatmulWorkspace matmul_workspace;
     MoeWorkspace moe_workspace;
     ActivationSink* activations = nullptr;  ///< of the pass
     MoeSaved moe_saved;                     ///< for the sink

@@ -46,14 +46,15 @@ void ForwardContext::Impl::latent_attention_part(int l) {
     for_rows(batch.size(), [&](int first, int n) {
         rms_norm(stream.slice(first, n), w.attention_norm, eps, h.slice(first, n));
     });
-    if (!lw.query_down.empty()) {
-        product(h, lw.query_down, narrow, compute);
+    if (lw.query_down.empty()) {
+        products(h, {{&w.query, raw}, {&lw.down, k}});
+    } else {
+        products(h, {{&lw.query_down, narrow}, {&lw.down, k}});
         for_rows(batch.size(), [&](int first, int n) {
             rms_norm(narrow.slice(first, n), lw.query_down_norm, eps, narrow.slice(first, n));
         });
+        product(narrow, w.query, raw, compute);
     }
-    product(lw.query_down.empty() ? h : narrow, w.query, raw, compute);
-    product(h, lw.down, k, compute);
     for_rows(batch.size(), [&](int first, int n) {
         const bool interleaved = config.rope == RopeLayout::norm;
         const MatrixView<float> c(k.row(first), n, a.kv_rank, key_dim);
@@ -68,7 +69,8 @@ void ForwardContext::Impl::latent_attention_part(int l) {
         }
     });
     if (activations != nullptr) observe_latent(lw, raw, k);
-    head_matmul({raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute);
+    head_matmul({raw.data, raw.rows, dim}, lw.keys, {q.data, q.rows, key_dim}, executor, compute,
+                &matmul_workspace);
     const float usual = 1.0f / std::sqrt(static_cast<float>(dim));
     attend(l, {.heads = config.heads,
                .kv_heads = 1,
@@ -78,7 +80,7 @@ void ForwardContext::Impl::latent_attention_part(int l) {
                .window = config.window(l),
                .sinks = w.sinks.empty() ? nullptr : w.sinks.data()});
     head_matmul({y.data, y.rows, a.kv_rank}, lw.values, {values.data, y.rows, a.value_dim},
-                executor, compute);
+                executor, compute, &matmul_workspace);
     if (activations != nullptr && lw.transposed_keys.capacity() == 0) {
         for (int64_t i = 0; i < heads; ++i)
             activations->product(lw.values[static_cast<size_t>(i)],

@@ -39,7 +39,14 @@ float sigmoid(double x) { return static_cast<float>(1 / (1 + std::exp(-x))); }
 void ForwardContext::Impl::product(MatrixView<const float> in, const WeightMatrix& w,
                                    MatrixView<float> y, Compute how, bool accumulate) {
     if (activations != nullptr) activations->product(w, in);
-    matmul(in, w, y, executor, how, accumulate);
+    matmul(in, w, y, executor, how, accumulate, &matmul_workspace);
+}
+
+void ForwardContext::Impl::products(MatrixView<const float> in,
+                                    std::initializer_list<Product> all) {
+    if (activations != nullptr)
+        for (const Product& p : all) activations->product(*p.w, in);
+    matmul_each(in, all, executor, compute, matmul_workspace);
 }
 
 void ForwardContext::Impl::run_experts(int l, const ExpertBank& bank, const RouteTable& chosen,
@@ -74,9 +81,7 @@ void ForwardContext::Impl::attention_part(int l) {
     for_rows(batch.size(), [&](int first, int n) {
         rms_norm(stream.slice(first, n), w.attention_norm, eps, h.slice(first, n));
     });
-    product(h, w.query, q, compute);
-    product(h, w.key, k, compute);
-    product(h, w.value, v, compute);
+    products(h, {{&w.query, q}, {&w.key, k}, {&w.value, v}});
     for_rows(batch.size(), [&](int first, int n) {
         add_bias(q.slice(first, n), w.query_bias);
         add_bias(k.slice(first, n), w.key_bias);

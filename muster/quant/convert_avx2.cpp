@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <immintrin.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "muster/quant/convert_kernels.h"
 
 namespace muster {
@@ -28,6 +31,17 @@ void decode_f16(const std::byte* stored, float* values, int64_t n) noexcept {
     }
 }
 
+void encode_f16(const float* values, std::byte* stored, int64_t n) noexcept {
+    for (int64_t i = 0; i < n; i += 8) {
+        alignas(32) float part[8] = {};
+        std::copy_n(values + i, std::min<int64_t>(8, n - i), part);
+        alignas(16) uint16_t half[8];
+        _mm_store_si128(reinterpret_cast<__m128i*>(half),
+                        _mm256_cvtps_ph(_mm256_load_ps(part), _MM_FROUND_TO_NEAREST_INT));
+        std::memcpy(stored + 2 * i, half, static_cast<size_t>(2 * std::min<int64_t>(8, n - i)));
+    }
+}
+
 void decode_bf16(const std::byte* stored, float* values, int64_t n) noexcept {
     for (int64_t i = 0; i < n; i += 8) {
         const __m256i wide = _mm256_cvtepu16_epi32(load_halves(stored + 2 * i, n - i));
@@ -48,7 +62,8 @@ void decode_q8_0(const std::byte* stored, float* values, int64_t n) noexcept {
     }
 }
 
-constexpr ConvertKernels kKernels{decode_f16, decode_bf16, decode_q8_0, nullptr, nullptr, nullptr};
+constexpr ConvertKernels kKernels{decode_f16, decode_bf16, decode_q8_0,
+                                  encode_f16, nullptr,     nullptr};
 
 }  // namespace
 

@@ -22,6 +22,14 @@ void decode_bf16(const std::byte* stored, float* values, int64_t n) noexcept {
     }
 }
 
+void encode_f16(const float* values, std::byte* stored, int64_t n) noexcept {
+    for (int64_t i = 0; i < n; i += 16) {
+        const __mmask16 m = Vec::mask(n - i);
+        const __m512 x = _mm512_maskz_loadu_ps(m, values + i);
+        _mm256_mask_storeu_epi16(stored + 2 * i, m, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+
 // Integer arithmetic instead of vcvtneps2bf16, which flushes subnormals to zero.
 void encode_bf16(const float* values, std::byte* stored, int64_t n) noexcept {
     const __m512i bias = _mm512_set1_epi32(0x7fff);
@@ -53,7 +61,7 @@ void decode_q8_0(const std::byte* stored, float* values, int64_t n) noexcept {
 }
 
 constexpr ConvertKernels kKernels{decode_f16, decode_bf16, decode_q8_0,
-                                  nullptr,    encode_bf16, nullptr};
+                                  encode_f16, encode_bf16, nullptr};
 
 }  // namespace
 

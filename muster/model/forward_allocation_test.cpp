@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decoding allocates nothing once it has begun: the test's own operator new and aligned_alloc
+// count. Sanitizers bring theirs, and the test is not built with them.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
+#include <gtest/gtest.h>
+#include <malloc.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "muster/core/thread_team.h"
+#include "muster/model/export.h"
+#include "muster/model/forward.h"
+#include "muster/model/testing.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+}  // namespace
+
+extern "C" void* aligned_alloc(size_t alignment, size_t size) {
+    ++allocations;
+    return memalign(alignment, size);
+}
+
+[[gnu::noinline]] void* operator new(size_t size) {
+    ++allocations;
+    if (void* p = std::malloc(size)) return p;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+
+namespace muster {
+namespace {
+
+class ForwardAllocation : public ::testing::TestWithParam<Compute> {};
+
+/// Four sequences under policies of their own, each of which changes from step to step.
+TEST_P(ForwardAllocation, StepsAllocateNothing) {
+    testing::TemporaryDirectory directory;
+    testing::random_checkpoint(testing::tiny_olmoe()).write(directory / "run");
+    export_gguf(directory / "run", directory / "model.gguf", DType::q8_0);
+    ThreadTeam team(2);
+    LoadOptions options;
+    if (GetParam() == Compute::int8) options.panels = &team;
+    const Model model = Model::load(directory / "model.gguf", options);
+    std::vector<RequestRouting> routings;
+    for (const char* policy : {"top-k:1", "top-k:2", "top-p:0.6", "mean:3", "top-k:6"})
+        routings.emplace_back(model.config(), RoutingPolicy::parse(policy));
+    std::vector<KvCache> caches;
+    for (int i = 0; i < 4; ++i) caches.emplace_back(model.config(), 48, DType::f16);
+    ForwardContext context(model, team, 8, GetParam());
+    std::vector<BatchRow> rows(4);
+    int64_t before = 0;
+    for (int step = 0; step < 40; ++step) {
+        if (step == 8) before = allocations;
+        for (size_t i = 0; i < 4; ++i) {
+            RequestRouting& routing = routings[(i + static_cast<size_t>(step)) % routings.size()];
+            rows[i] = {static_cast<int32_t>(5 + i), &caches[i], &routing, true};
+        }
+        context.forward(rows);
+        context.logits(0, 4);
+    }
+    EXPECT_EQ(allocations - before, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, ForwardAllocation,
+                         ::testing::Values(Compute::f32, Compute::int8), [](const auto& info) {
+                             return info.param == Compute::f32 ? "f32" : "int8";
+                         });
+
+}  // namespace
+}  // namespace muster
+
+#endif
