@@ -4,6 +4,7 @@
 //   prefill   --prompt (512) tokens: operations against the int8 peak before and after
 //   decode    one token after --depth (512): bytes that it must read against the read bandwidth
 //   experts   decoding with top-k:1 to 16, a line through the times, its start against no experts
+//   uneven    a prompt whose tokens all go to the same experts (8, then 1), beside random ones
 //   batch     1, 4 and 16 sequences at once: bytes of the experts that their tokens share once
 //   long      decode and prefill after --long (8192) tokens
 // --only PART runs one of them; --kv FORMAT (f16), --compute f32|bf16|int8, --runs scales them all;
@@ -15,6 +16,7 @@
 #include <memory>
 
 #include "engine_parts.h"
+#include "layer.h"
 #include "measure.h"
 #include "muster/core/error.h"
 #include "muster/model/model.h"
@@ -63,6 +65,7 @@ class EngineBench {
     void prefill(const char* what, int depth, int runs);
     void decode(const char* what, int depth, int steps);
     void experts();
+    void uneven(int experts);
     void batch(int sequences);
 
   private:
@@ -70,6 +73,8 @@ class EngineBench {
     int32_t any_token() {
         return static_cast<int32_t>(random_.below(static_cast<uint64_t>(config().vocab)));
     }
+    /// Seconds of one pass over --prompt random tokens behind what `kv` holds, which it forgets.
+    double prompt_pass(KvCache& kv, RequestRouting& routing, const PassOptions& options);
     /// Filled to `depth`, with room for `more` tokens.
     std::unique_ptr<KvCache> cache(int depth, int more) {
         auto out = std::make_unique<KvCache>(config(), depth + more, s_.kv);
@@ -129,18 +134,7 @@ void EngineBench::prefill(const char* what, int depth, int runs) {
     Samples rate, share, peak;
     double before = compute_peak();
     for (int run = -1; run < runs; ++run) {  // the first one brings the file into memory
-        kv->truncate(depth);
-        const double seconds = team_.time_of([&] {
-            for (int i = 0; i < s_.prompt; i += context_.max_rows()) {
-                rows_.clear();
-                const int end = std::min(s_.prompt, i + context_.max_rows());
-                for (int t = i; t < end; ++t) {
-                    rows_.push_back({any_token(), kv.get(), &routing, t + 1 == s_.prompt});
-                }
-                context_.forward(rows_);
-            }
-            context_.logits(0, 1);
-        });
+        const double seconds = prompt_pass(*kv, routing, {});
         const double after = compute_peak();
         const double most = std::max(before, after);
         before = after;
@@ -226,6 +220,54 @@ void EngineBench::experts() {
     report_.line("line: start against no experts", {{start / none.median()}}, "%", 100);
 }
 
+double EngineBench::prompt_pass(KvCache& kv, RequestRouting& routing, const PassOptions& options) {
+    const int depth = kv.length();
+    const double seconds = team_.time_of([&] {
+        for (int i = 0; i < s_.prompt; i += context_.max_rows()) {
+            rows_.clear();
+            const int end = std::min(s_.prompt, i + context_.max_rows());
+            for (int t = i; t < end; ++t) {
+                rows_.push_back({any_token(), &kv, &routing, t + 1 == s_.prompt});
+            }
+            context_.forward(rows_, options);
+        }
+        context_.logits(0, 1);
+    });
+    kv.truncate(depth);
+    return seconds;
+}
+
+void EngineBench::uneven(int experts) {
+    RequestRouting routing(config());
+    const auto kv = cache(0, s_.prompt);
+    std::vector<RouteTable> routes[2];  // of all layers: random experts, then always the same
+    for (auto& tables : routes) tables.resize(config().layers.size());
+    for (size_t l = 0; l < config().layers.size(); ++l) {
+        const int all = config().layers[l].experts();
+        const LayerShape shape{all, 0, 0, s_.prompt, std::min(experts, all)};
+        routes[0][l] = routes[1][l] = random_routes(shape, random_);
+        for (size_t a = 0; a < routes[1][l].experts.size(); ++a) {
+            routes[1][l].experts[a] = static_cast<int32_t>(a) % shape.top_k;
+        }
+    }
+    PassOptions even, hot;
+    even.fixed_routes = routes[0];
+    hot.fixed_routes = routes[1];
+    Samples seconds[2], ratio;
+    for (int run = -1; run < s_.runs; ++run) {
+        const double spread = prompt_pass(*kv, routing, even);
+        const double same = prompt_pass(*kv, routing, hot);
+        if (run < 0) continue;
+        seconds[0].add(s_.prompt / spread);
+        seconds[1].add(s_.prompt / same);
+        ratio.add(same / spread);
+    }
+    const std::string name = "prefill, top-" + std::to_string(experts);
+    report_.line((name + " at random").c_str(), seconds[0], "tokens/s", 1);
+    report_.line((name + ", always the same").c_str(), seconds[1], "tokens/s", 1);
+    report_.line((name + ", time of the same").c_str(), ratio, "% of random", 100);
+}
+
 void EngineBench::batch(int sequences) {
     constexpr int kDepth = 128;
     RequestRouting routing(config());
@@ -274,6 +316,9 @@ void run(int argc, char** argv) {
     if (settings.wants("prefill")) bench.prefill("prefill", 0, settings.runs);
     if (settings.wants("decode")) bench.decode("decode", settings.depth, 10 * settings.runs);
     if (settings.wants("experts")) bench.experts();
+    if (settings.wants("uneven")) {
+        for (const int experts : {8, 1}) bench.uneven(experts);
+    }
     if (settings.wants("batch")) {
         for (const int sequences : {1, 4, 16}) bench.batch(sequences);
     }
