@@ -8,6 +8,7 @@
 //   static constexpr bool kHalves;    // whether scales stand over 16 values instead of 32
 //   static constexpr bool kMin;       // whether value = scale * q + min
 //   static constexpr int kZeroBits;   // otherwise value = scale * (q - 2^kZeroBits); -1: no zero
+//   static constexpr int kBlockBytes; // of one row
 //   Format(const std::byte* chunk, int blocks, int lane);  // for rows lane, lane + 1, ...
 //   using Quants = Values<...>;       // those that share packed bytes
 //   Quants quants(int g, int i);      // at[n][s]: four unsigned values of a row a lane, those from
@@ -91,6 +92,7 @@ struct FormatQ8_0 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 7;
+    static constexpr int kBlockBytes = 34;
     using Quants = Values<1, 1>;
     const std::byte *d, *qs;
     FormatQ8_0(const std::byte* c, int blocks, int lane) noexcept
@@ -106,6 +108,7 @@ struct FormatQ4_0 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 3;
+    static constexpr int kBlockBytes = 18;
     using Quants = NibbleQuants;
     const std::byte *d, *qs;
     FormatQ4_0(const std::byte* c, int blocks, int lane) noexcept
@@ -119,6 +122,7 @@ struct FormatQ4_1 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    static constexpr int kBlockBytes = 20;
     using Quants = NibbleQuants;
     const std::byte *d, *qs;
     FormatQ4_1(const std::byte* c, int blocks, int lane) noexcept
@@ -132,6 +136,7 @@ struct FormatQ5_0 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 4;
+    static constexpr int kBlockBytes = 22;
     using Quants = NibbleQuants;
     const std::byte *d, *qh, *qs;
     FormatQ5_0(const std::byte* c, int blocks, int lane) noexcept
@@ -147,6 +152,7 @@ struct FormatQ5_1 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    static constexpr int kBlockBytes = 24;
     using Quants = NibbleQuants;
     const std::byte *d, *qh, *qs;
     FormatQ5_1(const std::byte* c, int blocks, int lane) noexcept
@@ -169,6 +175,7 @@ struct FormatIq4Nl {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 7;
+    static constexpr int kBlockBytes = 18;
     using Quants = NibbleQuants;
     const std::byte *d, *qs;
     FormatIq4Nl(const std::byte* c, int blocks, int lane) noexcept
@@ -184,6 +191,7 @@ struct FormatMxfp4 {
     static constexpr ActivationScale kScale = ActivationScale::per_32;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 4;
+    static constexpr int kBlockBytes = 17;
     using Quants = NibbleQuants;
     const std::byte *e, *qs;
     FormatMxfp4(const std::byte* c, int blocks, int lane) noexcept
@@ -223,6 +231,7 @@ struct FormatQ4K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    static constexpr int kBlockBytes = 144;
     using Quants = Values<2, 1>;
     SixBitScales scales;
     const std::byte* qs;
@@ -242,6 +251,7 @@ struct FormatQ5K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = false, kMin = true;
     static constexpr int kZeroBits = -1;
+    static constexpr int kBlockBytes = 176;
     using Quants = Values<2, 1>;
     SixBitScales scales;
     const std::byte* qs;
@@ -263,6 +273,7 @@ struct FormatQ6K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = true, kMin = false;
     static constexpr int kZeroBits = 5;
+    static constexpr int kBlockBytes = 210;
     using Quants = Values<4, 1>;
     const std::byte *qs, *scales, *super;
     FormatQ6K(const std::byte* c, int, int lane) noexcept
@@ -288,6 +299,7 @@ struct FormatQ3K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = true, kMin = false;
     static constexpr int kZeroBits = 2;
+    static constexpr int kBlockBytes = 110;
     using Quants = Values<4, 1>;
     const std::byte *qs, *super;
     I low, mid, high;
@@ -322,6 +334,7 @@ struct FormatQ2K {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = true, kMin = true;
     static constexpr int kZeroBits = -1;
+    static constexpr int kBlockBytes = 84;
     using Quants = Values<4, 1>;
     const std::byte *scales, *qs, *super;
     FormatQ2K(const std::byte* c, int, int lane) noexcept
@@ -348,6 +361,7 @@ struct FormatIq4Xs {
     static constexpr ActivationScale kScale = ActivationScale::per_256;
     static constexpr bool kHalves = false, kMin = false;
     static constexpr int kZeroBits = 7;
+    static constexpr int kBlockBytes = 136;
     using Quants = NibbleQuants;
     const std::byte* super;
     I high, low;

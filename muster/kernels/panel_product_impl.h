@@ -18,10 +18,29 @@
 namespace muster {
 namespace {
 
-constexpr int kGroups = kPanelChunk / 32;
+constexpr int kGroups = kPanelChunk / 32;  // of a chunk
 
 template <typename Source>
 constexpr bool kSuperBlock = Source::kScale == ActivationScale::per_256;
+
+/// Packed bytes of a group of all rows.
+template <typename Format>
+constexpr int kGroupBytes = kPanelRows * Format::kBlockBytes / (kSuperBlock<Format> ? kGroups : 1);
+
+/// Whether packed weights are fetched ahead of a few rows' products. The processor runs ahead of a
+/// reader that walks straight on; only where there is less to compute than to load does it help to
+/// go before.
+template <typename Source>
+constexpr bool kFetchAhead = false;
+template <>
+constexpr bool kFetchAhead<FormatQ8_0> = true;
+constexpr int kAheadBytes = 512;  // more would look like another reader
+
+[[gnu::always_inline]] inline void fetch(const std::byte* from, int bytes) noexcept {
+    for (int line = 0; line < bytes; line += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(from) + line, _MM_HINT_T1);
+    }
+}
 
 /// A chunk with one byte a value, and its scales and minima as the format gives them.
 template <typename Format>
@@ -110,8 +129,10 @@ struct Unpacked {
 template <typename Source, int kRows, int kVecs>
 class Tile {
   public:
+    /// `ahead`: what to fetch while groups are multiplied, kGroupBytes each; null: nothing.
     [[gnu::always_inline]] void run(const Source* w, int groups, const QuantizedChunk* const* x,
-                                    int64_t chunk, float* c, int64_t stride) noexcept {
+                                    int64_t chunk, float* c, int64_t stride,
+                                    const std::byte* ahead = nullptr) noexcept {
 #pragma GCC unroll 16
         for (int t = 0; t < kRows; ++t) {
             x_[t] = x[t] + chunk;
@@ -121,11 +142,16 @@ class Tile {
         if constexpr (kSuper) {
             (void)groups;
 #pragma GCC unroll 8
-            for (int g = 0; g < kGroups; g += kTogether) add_groups<kTogether>(w, g);
+            for (int g = 0; g < kGroups; g += kTogether) {
+                fetch_groups(ahead, g);
+                add_groups<kTogether>(w, g);
+            }
         } else {
             int g = 0;
-            for (; g + kTogether <= groups; g += kTogether) add_groups<kTogether>(w, g);
-            for (; g < groups; ++g) add_groups<Quants::kGroups>(w, g);
+            for (; g < groups; g += kTogether) {
+                fetch_groups(ahead, g);
+                add_groups<kTogether>(w, g);
+            }
         }
 #pragma GCC unroll 16
         for (int t = 0; t < kRows; ++t) {
@@ -143,6 +169,11 @@ class Tile {
     static constexpr int kScales = Source::kHalves ? 2 : 1;
     using Quants = typename Source::Quants;
     static constexpr int kTogether = Quants::kGroups;
+    [[gnu::always_inline]] static void fetch_groups(const std::byte* ahead, int g) noexcept {
+        if constexpr (kFetchAhead<Source>)
+            fetch(ahead + g * kGroupBytes<Source>, kTogether * kGroupBytes<Source>);
+    }
+
     template <int kNumber>
     using Dots = I[kNumber][kRows][kVecs];
 
@@ -271,7 +302,7 @@ template <typename Format, int kRows>
     const int groups = kSuperBlock<Format> ? kGroups : blocks;
     for (int lane = 0; lane < kPanelRows; lane += Vec::kLanes) {
         const Format f(packed, blocks, lane);
-        Tile<Format, kRows, 1>().run(&f, groups, x, chunk, c + lane, 0);
+        Tile<Format, kRows, 1>().run(&f, groups, x, chunk, c + lane, 0, packed + kAheadBytes);
     }
 }
 
@@ -346,10 +377,9 @@ class Product {
         const DTypeInfo& info = dtype_info(p_.w.dtype);
         const int64_t blocks = p_.w.cols / info.block_elements;
         const QuantizedChunk* const* x = p_.x + first;
-        // Few rows read weights as fast as memory gives them, straight on, which the processor
-        // foresees; for many, what the next panels need is fetched while these are multiplied.
-        const bool fetch = count > kPackedRows && first == 0;
-        const int64_t ahead = fetch ? panels * kPanelRows * p_.w.row_bytes() : 0;
+        // Tiles of many rows take their time: what the next panels need comes meanwhile.
+        const bool many = count > kPackedRows && first == 0;
+        const int64_t ahead = many ? panels * kPanelRows * p_.w.row_bytes() : 0;
         for (int64_t b = 0, chunk = 0; b < blocks; b += kChunkBlocks, ++chunk) {
             const int n = static_cast<int>(blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks);
             for (int p = 0; p < panels; ++p) {
@@ -373,7 +403,7 @@ class Product {
         const std::byte* at = p_.w.row(row);
         if (p_.w.layout == WeightLayout::panels) {
             at += kPanelRows * block * block_bytes;
-            if (ahead > 0) prefetch(at + ahead, kPanelRows * count * block_bytes);
+            if (ahead > 0) fetch(at + ahead, static_cast<int>(kPanelRows * count * block_bytes));
             return at;
         }
         const auto rows =
@@ -390,12 +420,6 @@ class Product {
             for (int64_t j = 0; j < whole; j += Vec::kLanes)
                 Vec::store(out + j, Vec::load(sums + j));
             if (whole == 0) std::memcpy(out, sums, static_cast<size_t>(cols) * sizeof(float));
-        }
-    }
-
-    static void prefetch(const std::byte* p, int64_t bytes) noexcept {
-        for (int64_t line = 0; line < bytes; line += 64) {
-            _mm_prefetch(reinterpret_cast<const char*>(p) + line, _MM_HINT_T1);
         }
     }
 
