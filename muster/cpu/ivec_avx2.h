@@ -49,7 +49,6 @@ struct IVec {
     static I mul(I a, I b) noexcept { return _mm256_mullo_epi32(a, b); }
     static I left(I a, int n) noexcept { return _mm256_slli_epi32(a, n); }
     static I right(I a, int n) noexcept { return _mm256_srli_epi32(a, n); }
-    static I right_signed(I a, int n) noexcept { return _mm256_srai_epi32(a, n); }
     static I lookup(I table, I idx) noexcept { return _mm256_shuffle_epi8(table, idx); }
     static Vec::F to_float(I a) noexcept { return _mm256_cvtepi32_ps(a); }
     static Vec::F as_float(I a) noexcept { return _mm256_castsi256_ps(a); }

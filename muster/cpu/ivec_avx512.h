@@ -54,9 +54,6 @@ struct IVec {
     /// Shifts of whole lanes; `n` is known when the code is compiled.
     static I left(I a, int n) noexcept { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
     static I right(I a, int n) noexcept { return _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
-    static I right_signed(I a, int n) noexcept {
-        return _mm512_srai_epi32(a, static_cast<unsigned>(n));
-    }
     /// Byte i of the result is table()'s byte number idx[i], which is below 16.
     static I lookup(I table, I idx) noexcept { return _mm512_shuffle_epi8(table, idx); }
     static Vec::F to_float(I a) noexcept { return _mm512_cvtepi32_ps(a); }

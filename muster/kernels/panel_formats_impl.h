@@ -55,7 +55,6 @@ I byte_of(I v, int k) noexcept {
     const I moved = IVec::right(v, 8 * k);
     return k == 3 ? moved : IVec::and_(moved, IVec::set1(255));
 }
-I signed_byte_of(I v, int k) noexcept { return IVec::right_signed(IVec::left(v, 24 - 8 * k), 24); }
 /// Bytes 0 and 2 of each lane (p even) or 1 and 3 as 16-bit numbers.
 I pair_of(I v, int p) noexcept {
     return IVec::and_(p % 2 == 0 ? v : IVec::right(v, 8), IVec::set1(0x00ff00ff));
@@ -277,7 +276,7 @@ struct FormatQ6K {
     using Quants = Values<4, 1>;
     const std::byte *qs, *scales, *super;
     FormatQ6K(const std::byte* c, int, int lane) noexcept
-        : qs(c + 4 * lane), scales(c + 48 * kRow4 + 4 * lane), super(c + 52 * kRow4 + 2 * lane) {}
+        : qs(c + 4 * lane), scales(c + 48 * kRow4 + lane), super(c + 52 * kRow4 + 2 * lane) {}
     Quants quants(int g, int i) const noexcept {
         const std::byte* at = qs + (6 * g + 3 * i) * kRow4;
         const I a = IVec::load_once(at), b = IVec::load_once(at + kRow4);
@@ -288,9 +287,7 @@ struct FormatQ6K {
                  {IVec::or_(high_nibbles(b), bytes_of(IVec::right(high, 2), 48))}}};
     }
     F scale(int g, int half) const noexcept {
-        const int index = 2 * g + half;
-        const I four = IVec::load(scales + index / 4 * kRow4);
-        return IVec::to_float(signed_byte_of(four, index % 4));
+        return Vec::load_i8(scales + (2 * g + half) * kPanelRows);
     }
     F d() const noexcept { return IVec::load_f16(super); }
 };

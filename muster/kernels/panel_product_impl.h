@@ -340,7 +340,8 @@ constexpr std::array<UnpackedTileFn<Chunk>, sizeof...(kRows)> tile_table(
 template <typename Format>
 class Product {
   public:
-    explicit Product(const PanelProduct& p) noexcept : p_(p) {}
+    explicit Product(const PanelProduct& p) noexcept
+        : p_(p), blocks_(p.w.cols / (kSuper ? kPanelChunk : 32)) {}
 
     void run() noexcept {
         for (int64_t row = p_.first, panels; row < p_.last; row += panels * kPanelRows) {
@@ -367,6 +368,7 @@ class Product {
     static constexpr int64_t kPackedRows = 4;  // at most this many take packed weights
     static constexpr bool kSuper = kSuperBlock<Format>;
     static constexpr int kChunkBlocks = kSuper ? 1 : kGroups;
+    static constexpr int kBlockRows = kPanelRows * Format::kBlockBytes;  // bytes of a block's panel
     static constexpr auto kTiles =
         tile_table<Chunk, kTilePanels>(std::make_integer_sequence<int, kTileRows>());
     static constexpr auto kLastTiles =
@@ -374,14 +376,12 @@ class Product {
 
     /// Adds the products of all chunks of some panels with rows [first, first + count).
     void add_chunks(int64_t row, int panels, int64_t first, int64_t count, float* sums) noexcept {
-        const DTypeInfo& info = dtype_info(p_.w.dtype);
-        const int64_t blocks = p_.w.cols / info.block_elements;
         const QuantizedChunk* const* x = p_.x + first;
         // Tiles of many rows take their time: what the next panels need comes meanwhile.
         const bool many = count > kPackedRows && first == 0;
-        const int64_t ahead = many ? panels * kPanelRows * p_.w.row_bytes() : 0;
-        for (int64_t b = 0, chunk = 0; b < blocks; b += kChunkBlocks, ++chunk) {
-            const int n = static_cast<int>(blocks - b < kChunkBlocks ? blocks - b : kChunkBlocks);
+        const int64_t ahead = many ? panels * kBlockRows * blocks_ : 0;
+        for (int64_t b = 0, chunk = 0; b < blocks_; b += kChunkBlocks, ++chunk) {
+            const int n = static_cast<int>(blocks_ - b < kChunkBlocks ? blocks_ - b : kChunkBlocks);
             for (int p = 0; p < panels; ++p) {
                 alignas(64) std::byte space[kPanelRows * kPanelChunk * 34 / 32];
                 const std::byte* packed = packed_chunk(row + p * kPanelRows, b, n, ahead, space);
@@ -399,16 +399,16 @@ class Product {
     /// Fetches as many bytes `ahead` of it (0: none).
     const std::byte* packed_chunk(int64_t row, int64_t block, int count, int64_t ahead,
                                   std::byte* space) const noexcept {
-        const int64_t block_bytes = dtype_info(p_.w.dtype).block_bytes;
-        const std::byte* at = p_.w.row(row);
+        const std::byte* at = p_.w.data + row * blocks_ * Format::kBlockBytes;
         if (p_.w.layout == WeightLayout::panels) {
-            at += kPanelRows * block * block_bytes;
-            if (ahead > 0) fetch(at + ahead, static_cast<int>(kPanelRows * count * block_bytes));
+            at += kBlockRows * block;
+            if (ahead > 0) fetch(at + ahead, kBlockRows * count);
             return at;
         }
         const auto rows =
             static_cast<int>(p_.w.rows - row < kPanelRows ? p_.w.rows - row : kPanelRows);
-        pack_chunk(p_.w.dtype, at + block * block_bytes, p_.w.row_bytes(), rows, count, space);
+        pack_chunk(p_.w.dtype, at + block * Format::kBlockBytes, blocks_ * Format::kBlockBytes,
+                   rows, count, space);
         return space;
     }
 
@@ -452,6 +452,7 @@ class Product {
     }
 
     const PanelProduct& p_;
+    const int64_t blocks_;  ///< of a row
     Chunk unpacked_[kTilePanels];
 };
 

@@ -59,7 +59,7 @@ constexpr auto kQ6K = [] {
             planes[at + 2] = {128 + 4 * (8 * h + i), 4, 1};
         }
     }
-    planes[48] = {192, 4, 4};
+    planes[48] = {192, 1, 16};
     planes[49] = {208, 2, 1};
     return planes;
 }();
