@@ -18,7 +18,8 @@ import statistics
 import subprocess
 import sys
 
-PARTS = ("prefill", "decode")
+RATES = {"prefill": "prefill", "decode": "decode, token after token"}
+PARTS = tuple(RATES)
 
 
 def run(command):
@@ -87,7 +88,7 @@ def main():
     for _ in range(arguments.rounds):
         for index, part in enumerate(PARTS):
             report = engine(arguments, part)
-            rates.setdefault(("muster", part), []).append(value(report, part))
+            rates.setdefault(("muster", part), []).append(value(report, RATES[part]))
             shares[part].append(value(report, part + (", share of the peak" if index == 0 else ", share of reading")))
             limits[part].append(value(report, part + (", peak" if index == 0 else ", reading")))
             for name, *commands in arguments.peer:
