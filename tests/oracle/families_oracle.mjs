@@ -8,8 +8,7 @@
 // Random weights, distributions far from flat, router rows scaled so that the k-th and the next
 // expert are further apart than rounding moves them (make_checkpoint's clear routes). A prompt of
 // 200 tokens from FILE, then 64 tokens drawn from llama.cpp's own distribution under f32 weights;
-// both engines are given those tokens. llama.cpp runs on the CPU, with keys and values in f32 and
-// without flash attention.
+// both engines are given those tokens.
 //
 // f32: log-probabilities agree within rounding. Other formats: with P the distribution under f32
 // weights, our mean KL(P || Q) over all tokens is at most 1.1 times llama.cpp's, both when we
@@ -26,7 +25,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
+import { divergence, read_rows, sequence_of, start_llama } from './llama_rows.mjs';
 
 const PROMPT = 200;
 const DRAWN = 64;
@@ -67,19 +66,6 @@ function random_numbers(seed) {
     };
 }
 
-function log_softmax(logits, vocab) {
-    const row = new Float64Array(vocab).fill(-Infinity);
-    let most = -Infinity;
-    for (const [id, logit] of logits) {
-        row[id] = logit;
-        most = Math.max(most, logit);
-    }
-    let sum = 0;
-    for (const logit of row) sum += Math.exp(logit - most);
-    const total = most + Math.log(sum);
-    return row.map((logit) => logit - total);
-}
-
 function draw(row, uniform) {
     let left = uniform;
     for (let id = 0; id < row.length; ++id) {
@@ -94,23 +80,11 @@ async function llama_rows(llama, path, ids, more) {
     const model = await llama
         .loadModel({ modelPath: path, gpuLayers: 0 })
         .catch((error) => fail(`llama.cpp cannot load ${path}: ${error.message}`));
-    const context = await model.createContext({
-        contextSize: ids.length + more + 1,
-        threads: 1,
-        flashAttention: false,
-        experimentalKvCacheKeyType: 'F32',
-        experimentalKvCacheValueType: 'F32',
-    });
-    const sequence = context.getSequence();
+    const sequence = await sequence_of(model, ids.length + more);
     const rows = [];
     const all = [...ids];
     const uniform = random_numbers(1);
-    const read = async (some) => {
-        const results = await sequence.controlledEvaluate(
-            some.map((id) => [id, { generateNext: { logits: true } }]),
-        );
-        for (const { next } of results) rows.push(log_softmax(next.logits, next.logits.size));
-    };
+    const read = async (some) => rows.push(...(await read_rows(sequence, some)));
     await read(ids);
     for (let i = 0; i < more; ++i) {
         all.push(draw(rows.at(-1), uniform()));
@@ -130,17 +104,8 @@ function our_rows(program, path, ids, compute, folder) {
     return ids.map((_, t) => all.subarray(t * said.vocab, (t + 1) * said.vocab));
 }
 
-/** Mean over rows of sum p (log p - log q), the sum written so that it cannot be negative. */
 function mean_kl(p_rows, q_rows) {
-    let sum = 0;
-    for (let t = 0; t < p_rows.length; ++t) {
-        const p = p_rows[t];
-        const q = q_rows[t];
-        for (let id = 0; id < p.length; ++id) {
-            const difference = p[id] - q[id];
-            sum += Math.exp(p[id]) * (difference + Math.expm1(-difference));
-        }
-    }
+    const sum = p_rows.reduce((total, p, t) => total + divergence(p, q_rows[t]), 0);
     return sum / p_rows.length;
 }
 
@@ -175,12 +140,7 @@ function options() {
 process.on('uncaughtException', (error) => fail(error.message));
 const args = options();
 const program = args['log-probabilities'];
-const llama = await getLlama({
-    build: 'never',
-    skipDownload: true,
-    gpu: false,
-    logLevel: LlamaLogLevel.disabled,
-});
+const llama = await start_llama();
 const folder = mkdtempSync(join(tmpdir(), 'muster-families-'));
 const number = (x) => x.toExponential(1);
 let failures = 0;

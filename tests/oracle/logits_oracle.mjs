@@ -6,9 +6,7 @@
 //                            [--tokens N]
 //
 // Both read the first N tokens (default: the context) of every file, as Muster cuts it, under
-// `top-k:expert_used_count`, the count taken from the file by llama.cpp's side. llama.cpp runs on
-// the CPU, with keys and values in f32 and without flash attention: the only arithmetic in which it
-// can do what Muster does.
+// `top-k:expert_used_count`, the count taken from the file by llama.cpp's side.
 //
 // The control: Muster with another number of experts must be several times as far off, else the
 // comparison would prove nothing with this model.
@@ -18,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { getLlama, LlamaLogLevel } from 'node-llama-cpp';
+import { divergence, read_rows, sequence_of, start_llama } from './llama_rows.mjs';
 
 const LEAST_P = 1e-4; // tokens below it say little, and their rounding errors are large
 
@@ -96,53 +94,24 @@ function muster_log_probabilities(program, model, policy, sequences) {
 
 /** One Float64Array [vocab] for every token of every sequence. */
 async function llama_log_probabilities(model, sequences, vocab) {
-    const context = await model.createContext({
-        // One more than is read: a full context drops its oldest tokens before it reads the last.
-        contextSize: Math.max(...sequences.map((ids) => ids.length)) + 1,
-        threads: 1,
-        flashAttention: false,
-        experimentalKvCacheKeyType: 'F32',
-        experimentalKvCacheValueType: 'F32',
-    });
-    const sequence = context.getSequence();
+    const sequence = await sequence_of(model, Math.max(...sequences.map((ids) => ids.length)));
     const rows = [];
     for (const ids of sequences) {
         await sequence.clearHistory();
-        const results = await sequence.controlledEvaluate(
-            ids.map((id) => [id, { generateNext: { logits: true } }]),
-        );
-        for (const { next } of results) {
-            if (next.logits.size !== vocab) fail(`llama.cpp gives ${next.logits.size} logits`);
-            const row = new Float64Array(vocab);
-            let most = -Infinity;
-            for (const [id, logit] of next.logits) {
-                row[id] = logit;
-                most = Math.max(most, logit);
-            }
-            let sum = 0;
-            for (const logit of row) sum += Math.exp(logit - most);
-            const total = most + Math.log(sum);
-            rows.push(row.map((logit) => logit - total));
-        }
+        rows.push(...(await read_rows(sequence, ids)));
     }
+    if (rows.some((row) => row.length !== vocab)) fail(`llama.cpp gives ${rows[0].length} logits`);
     return rows;
 }
 
-/**
- * KL(ours || theirs) in nats, and the largest |difference of log p| over tokens above LEAST_P. The
- * sum is of p (x + e^-x - 1), which is KL for distributions that sum to 1, and in which errors of
- * their sums cancel.
- */
+/** KL(ours || theirs), and the largest |difference of log p| over tokens above LEAST_P. */
 function distance(ours, theirs) {
     const least = Math.log(LEAST_P);
-    let kl = 0;
     let log_p = 0;
-    for (let id = 0; id < ours.length; ++id) {
-        const difference = ours[id] - theirs[id];
-        kl += Math.exp(ours[id]) * (difference + Math.expm1(-difference));
-        if (Math.max(ours[id], theirs[id]) > least) log_p = Math.max(log_p, Math.abs(difference));
-    }
-    return { kl, log_p };
+    for (let id = 0; id < ours.length; ++id)
+        if (Math.max(ours[id], theirs[id]) > least)
+            log_p = Math.max(log_p, Math.abs(ours[id] - theirs[id]));
+    return { kl: divergence(ours, theirs), log_p };
 }
 
 /** Distances of all rows and what they come to; a row is excused behind a tie of its sequence. */
@@ -202,12 +171,7 @@ function describe(result) {
 
 process.on('uncaughtException', (error) => fail(error.message));
 const args = options();
-const llama = await getLlama({
-    build: 'never',
-    skipDownload: true,
-    gpu: false,
-    logLevel: LlamaLogLevel.disabled,
-});
+const llama = await start_llama();
 const model = await llama
     .loadModel({ modelPath: args.model, gpuLayers: 0 })
     .catch((error) => fail(`llama.cpp cannot load ${args.model}: ${error.message}`));
