@@ -9,6 +9,7 @@ set(MUSTER_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mav
 set(MUSTER_FLAGS_amx ${MUSTER_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
 if(MUSTER_SANITIZE)
+    add_compile_definitions(MUSTER_SANITIZED)
     add_compile_options(-fsanitize=${MUSTER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
     add_link_options(-fsanitize=${MUSTER_SANITIZE})
 endif()

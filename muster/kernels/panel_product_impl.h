@@ -15,6 +15,13 @@
 
 #include "muster/kernels/panel_formats_impl.h"
 
+// Sanitizers take minutes to instrument whole chunks as one stretch of code.
+#ifdef MUSTER_SANITIZED
+#define MUSTER_GROUPS_INLINE [[gnu::noinline]]
+#else
+#define MUSTER_GROUPS_INLINE [[gnu::always_inline]]
+#endif
+
 namespace muster {
 namespace {
 
@@ -42,11 +49,12 @@ constexpr int kAheadBytes = 512;  // more would look like another reader
     }
 }
 
-/// A chunk with one byte a value, and its scales and minima as the format gives them.
-template <typename Format>
+/// A chunk with one byte a value, and its scales and minima as the format gives them; formats that
+/// differ in nothing else share it, and the code of its tiles.
+template <ActivationScale kScaleOf, bool kHalvesOf, bool kMinOf, int kZeroBitsOf>
 struct Unpacked {
-    static constexpr int kScales = Format::kHalves ? 2 : 1;
-    static constexpr bool kSuper = kSuperBlock<Format>, kMin = Format::kMin;
+    static constexpr int kScales = kHalvesOf ? 2 : 1;
+    static constexpr bool kSuper = kScaleOf == ActivationScale::per_256, kMin = kMinOf;
 
     alignas(64) uint8_t values[kGroups * 8][kPanelRows][4];
     alignas(64) float scales[kGroups * kScales][kPanelRows];
@@ -55,9 +63,9 @@ struct Unpacked {
     alignas(64) float super[2][kPanelRows];  ///< d and d_min
 
     struct Lanes {
-        static constexpr ActivationScale kScale = Format::kScale;
-        static constexpr bool kHalves = Format::kHalves, kMin = Format::kMin;
-        static constexpr int kZeroBits = Format::kZeroBits;
+        static constexpr ActivationScale kScale = kScaleOf;
+        static constexpr bool kHalves = kHalvesOf, kMin = kMinOf;
+        static constexpr int kZeroBits = kZeroBitsOf;
         using Quants = Values<1, 1>;
         const Unpacked* chunk;
         int lane;
@@ -74,6 +82,7 @@ struct Unpacked {
     };
 
     /// The groups that share bytes with group g.
+    template <typename Format>
     [[gnu::always_inline]] void unpack_groups(const Format& f, int g, int lane) noexcept {
         using Quants = typename Format::Quants;
 #pragma GCC unroll 8
@@ -97,6 +106,7 @@ struct Unpacked {
         }
     }
 
+    template <typename Format>
     void fill(const std::byte* packed, int blocks) noexcept {
         for (int lane = 0; lane < kPanelRows; lane += Vec::kLanes) {
             const Format f(packed, blocks, lane);
@@ -119,6 +129,9 @@ struct Unpacked {
         }
     }
 };
+
+template <typename Format>
+using UnpackedOf = Unpacked<Format::kScale, Format::kHalves, Format::kMin, Format::kZeroBits>;
 
 /// Sums of kRows activation rows with kVecs vectors of weight rows. The sums of vector v and
 /// activation row t go to c + v * stride + t * 16.
@@ -178,7 +191,7 @@ class Tile {
     using Dots = I[kNumber][kRows][kVecs];
 
     template <int kNumber>
-    [[gnu::always_inline]] void add_groups(const Source* w, int g) noexcept {
+    MUSTER_GROUPS_INLINE void add_groups(const Source* w, int g) noexcept {
 #pragma GCC unroll 2
         for (int half = 0; half < kScales; ++half) {
             Dots<kNumber> dots;
@@ -363,7 +376,7 @@ class Product {
     }
 
   private:
-    using Chunk = Unpacked<Format>;
+    using Chunk = UnpackedOf<Format>;
     static constexpr int64_t kSumRows = 96;    // sums of a panel: 6 KB
     static constexpr int64_t kPackedRows = 4;  // at most this many take packed weights
     static constexpr bool kSuper = kSuperBlock<Format>;
@@ -388,7 +401,7 @@ class Product {
                 if (count <= kPackedRows) {
                     packed_tiles(packed, n, chunk, x, count, sums);
                 } else {
-                    unpacked_[p].fill(packed, n);
+                    unpacked_[p].template fill<Format>(packed, n);
                 }
             }
             if (count > kPackedRows) unpacked_tiles(panels, n, chunk, x, count, sums);
