@@ -84,7 +84,8 @@ void model_options(CLI::App* app, ModelOptions& options) {
 
 void engine_options(CLI::App* app, EngineOptions& options, const std::string& automatic) {
     app->add_flag("--mmap", options.mmap,
-                  "Use weights where they lie in the file: less memory, instant start, slower");
+                  "Use weights where they lie in the file: instant start, slower"
+                  " decoding; the memory is the same");
     choices(app->add_option("--compute", options.compute,
                             "How products are computed (auto: " + automatic + ")"),
             {"auto", "int8", "bf16", "f32"});
@@ -268,8 +269,9 @@ CLI::App* add_convert(CLI::App& app, ConvertOptions& o) {
     c->add_option("OUTPUT", o.output, "A .gguf file, or else a new directory")
         ->required()
         ->type_name("FILE");
-    choices(c->add_option("--type", o.type, "Format of a directory's tensors (bf16)"),
-            {"f32", "f16", "bf16"});
+    choices(
+        c->add_option("--type", o.type, "Format of all of a directory's tensors (the file's own)"),
+        {"f32", "f16", "bf16"});
     c->add_option("--max-shard-size", o.max_shard_bytes,
                   "Split into files of so many bytes at most (a directory's: 5 GB)")
         ->type_name("SIZE")
