@@ -84,8 +84,7 @@ void model_options(CLI::App* app, ModelOptions& options) {
 
 void engine_options(CLI::App* app, EngineOptions& options, const std::string& automatic) {
     app->add_flag("--mmap", options.mmap,
-                  "Use weights where they lie in the file: instant start, slower"
-                  " decoding; the memory is the same");
+                  "Use weights where they lie in the file: instant start, slower, as much memory");
     choices(app->add_option("--compute", options.compute,
                             "How products are computed (auto: " + automatic + ")"),
             {"auto", "int8", "bf16", "f32"});
@@ -263,9 +262,9 @@ CLI::App* add_export(CLI::App& app, ExportOptions& o) {
 
 CLI::App* add_convert(CLI::App& app, ConvertOptions& o) {
     auto* c = app.add_subcommand("convert", "Between Hugging Face directories and GGUF files");
-    c->add_option("MODEL", o.input, "A directory with config.json, or a GGUF file")
+    c->add_option("MODEL", o.input, "A directory with config.json, a GGUF file, or default")
         ->required()
-        ->type_name("FILE");
+        ->type_name("MODEL");
     c->add_option("OUTPUT", o.output, "A .gguf file, or else a new directory")
         ->required()
         ->type_name("FILE");
@@ -287,7 +286,7 @@ CLI::App* add_convert(CLI::App& app, ConvertOptions& o) {
 CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
     auto* c = app.add_subcommand("quantize", "Write a model file in smaller formats");
     c->add_option("MODEL", o.input,
-                  "A GGUF file (f32, f16, bf16), a part of a split one, or a directory")
+                  "A GGUF file (f32, f16, bf16), a part of a split one, a directory, or default")
         ->required()
         ->type_name("MODEL");
     c->add_option("OUTPUT", o.output, "The GGUF file to write")->required()->type_name("FILE");
