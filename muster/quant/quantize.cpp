@@ -52,8 +52,9 @@ double largest_value(DType dtype, bool negative) noexcept {
     constexpr double kF16 = 65504;
     switch (dtype) {
         case DType::f32:
-        case DType::mxfp4:  // 6 * 2^127, were it not decoded to f32
             return std::numeric_limits<float>::max();
+        case DType::mxfp4:  // what f32 can say of it
+            return 0x1.8p127;
         case DType::bf16:
             return 0x1.fep127;
         case DType::f16:
