@@ -61,3 +61,9 @@ P
 "$bin/muster" eval small.gguf "$root/models/heldout/novels.txt" --routing model --routing top-k:1 --routing top-k:2
 echo "It was" | "$bin/muster" run small.gguf -n 20 --seed 1
 printf '\n'
+# A limit on the size of files is an error like a full disk, and leaves nothing behind.
+for output in limited.gguf limited; do
+    if (ulimit -f 100; exec "$bin/muster" convert small.gguf "$output") 2>limit.log; then exit 1; fi
+    grep -q "^muster: \[$output.*cannot write" limit.log
+    [ -z "$(find . -name 'limited*')" ]
+done

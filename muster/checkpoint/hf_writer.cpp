@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "muster/checkpoint/gather_rows.h"
@@ -14,6 +16,7 @@
 #include "muster/checkpoint/hf_mxfp4.h"
 #include "muster/checkpoint/safetensors.h"
 #include "muster/checkpoint/tensor_checks.h"
+#include "muster/checkpoint/validate.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
 
@@ -22,12 +25,33 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::byte kE8m0Nan{255};
 constexpr int64_t kChunkBytes = int64_t{1} << 22;
+
+bool plain(DType dtype) { return dtype_info(dtype).block_elements == 1; }
+
+/// The format that holds all of the sources' values; bf16 where some are in blocks.
+DType plain_format(const std::vector<TensorView>& sources) {
+    const DType first = sources.front().dtype;
+    if (!std::ranges::all_of(sources, [](const TensorView& s) { return plain(s.dtype); }))
+        return DType::bf16;
+    const bool same =
+        std::ranges::all_of(sources, [&](const TensorView& s) { return s.dtype == first; });
+    return same ? first : DType::f32;
+}
+
+/// What config.json says of the whole: the format of most weights.
+DType main_format(const WeightMap& model) {
+    std::map<DType, int64_t> elements;
+    for (const auto& [name, tensor] : model.tensors())
+        elements[plain(tensor.dtype) ? tensor.dtype : DType::bf16] += tensor.elements();
+    return std::ranges::max_element(elements, {}, [](const auto& e) { return e.second; })->first;
+}
 
 /// What a tensor is made of, and how: kept until its shard is written.
 class Exporter {
   public:
-    Exporter(const WeightMap& model, const HfShape& shape, DType dtype, bool mxfp4)
+    Exporter(const WeightMap& model, const HfShape& shape, std::optional<DType> dtype, bool mxfp4)
         : model_(model), dtype_(dtype) {
         const auto present = [&](std::string_view, std::string_view gguf) {
             return model.has_tensor(gguf);
@@ -61,9 +85,13 @@ class Exporter {
         const std::string name = g.name;
         const std::vector<int64_t> shape = g.shape;
         // Selection biases are added in small steps that 16 bits would lose.
-        const DType dtype = name.ends_with("e_score_correction_bias") ? DType::f32 : dtype_;
-        const auto rows = std::make_shared<const GatherRows>(std::move(g), std::move(from), dtype);
-        tensors_.push_back({name, dtype, shape, [rows, shape, dtype](const MadeTensor::Sink& sink) {
+        const DType dtype = name.ends_with("e_score_correction_bias")
+                                ? DType::f32
+                                : dtype_.value_or(plain_format(from));
+        const auto rows = std::make_shared<const GatherRows>(g, from, dtype);
+        const auto values =
+            std::make_shared<const GatherRows>(std::move(g), std::move(from), DType::f32);
+        tensors_.push_back({name, dtype, shape, [=, this](const MadeTensor::Sink& sink) {
                                 const int64_t cols = shape.back(),
                                               row_bytes = dtype_bytes(dtype, cols);
                                 int64_t total = 1;
@@ -74,9 +102,18 @@ class Exporter {
                                     const int64_t count = std::min(step, total - first);
                                     bytes.resize(static_cast<size_t>(count * row_bytes));
                                     (*rows)(first, count, bytes.data());
+                                    if (has_non_finite({dtype, {count, cols}, bytes.data()}))
+                                        refuse(name, dtype, *values, first, count, cols);
                                     sink(bytes);
                                 }
                             }});
+    }
+
+    [[noreturn]] void refuse(const std::string& name, DType dtype, const GatherRows& rows,
+                             int64_t first, int64_t count, int64_t cols) const {
+        std::vector<float> values(static_cast<size_t>(count * cols));
+        rows(first, count, reinterpret_cast<std::byte*>(values.data()));
+        refuse_unfit(model_.name(), name, dtype, values);
     }
 
     void add_mxfp4(Gather g) {
@@ -87,15 +124,16 @@ class Exporter {
         std::vector<int64_t> blocks = scales;
         blocks.push_back(kMxfp4Block / 2);
         const auto make = [&](bool exponents) {
-            return [from, gather, exponents](const MadeTensor::Sink& sink) {
-                give_mxfp4(*gather, *from, exponents, sink);
+            return [from, gather, exponents, where = model_.name()](const MadeTensor::Sink& sink) {
+                give_mxfp4(where, *gather, *from, exponents, sink);
             };
         };
         tensors_.push_back({gather->name + "_blocks", std::nullopt, blocks, make(false)});
         tensors_.push_back({gather->name + "_scales", std::nullopt, scales, make(true)});
     }
 
-    static void give_mxfp4(const Gather& g, const std::vector<TensorView>& from, bool exponents,
+    static void give_mxfp4(const std::string& where, const Gather& g,
+                           const std::vector<TensorView>& from, bool exponents,
                            const MadeTensor::Sink& sink) {
         const int64_t rows = g.shape[0] * g.shape[1], blocks = g.run / kMxfp4Block;
         const int64_t size = exponents ? 1 : kMxfp4Block / 2;
@@ -108,12 +146,15 @@ class Exporter {
                 std::byte* out = row.data() + b * size;
                 exponents ? void(*out = *in) : mxfp4_from_ggml(in, out);
             }
+            if (exponents && std::ranges::find(row, kE8m0Nan) != row.end())
+                throw Error(where, fmt::format("tensor {} holds NaN, expected finite weights",
+                                               quote(g.name)));
             sink(row);
         }
     }
 
     const WeightMap& model_;
-    DType dtype_;
+    std::optional<DType> dtype_;
     std::vector<MadeTensor> tensors_;
     std::set<std::string, std::less<>> read_;
 };
@@ -152,14 +193,15 @@ void write_tensors(const std::vector<MadeTensor>& tensors, const fs::path& direc
 
 void write_hf(const WeightMap& model, const fs::path& directory, const HfWriteOptions& options,
               const Progress& progress) {
-    if (options.dtype != DType::f32 && options.dtype != DType::f16 && options.dtype != DType::bf16)
+    const DType dtype = options.dtype.value_or(main_format(model));
+    if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
         throw Error("convert", fmt::format("a Hugging Face directory cannot hold {}, expected f32, "
                                            "f16 or bf16",
-                                           dtype_info(options.dtype).name));
+                                           dtype_info(dtype).name));
     const HfFamily& family = hf_family_of(model);
     const HfShape shape = hf_shape(model, family);
     const bool mxfp4 = all_mxfp4(model, family);
-    const std::string config = hf_config_text(model, shape, options.dtype, mxfp4);
+    const std::string config = hf_config_text(model, shape, dtype, mxfp4);
     const Exporter exporter(model, shape, options.dtype, mxfp4);
     write_tensors(exporter.tensors(), directory, options.max_shard_bytes, progress);
     write_file(directory / "config.json", config);

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/checkpoint/validate.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "muster/checkpoint/tensor_checks.h"
+#include "muster/core/error.h"
+#include "muster/quant/quantize.h"
 
 namespace muster {
 namespace {
@@ -114,6 +122,24 @@ bool has_non_finite(const TensorView& tensor) noexcept {
     const Scales scales = scales_of(tensor.dtype);
     return any_bad_scale(tensor.data, bytes, block, scales.first) ||
            (scales.second >= 0 && any_bad_scale(tensor.data, bytes, block, scales.second));
+}
+
+void refuse_unfit(std::string_view where, std::string_view tensor, DType stored,
+                  std::span<const float> values) {
+    if (!std::ranges::all_of(values, [](float x) { return std::isfinite(x); }))
+        throw Error(where, fmt::format("tensor {} holds NaN or infinity, expected finite weights",
+                                       quote(tensor)));
+    float worst = 0;
+    double share = 0;  // of what the format can hold
+    for (const float x : values) {
+        const double s = std::abs(double{x}) / largest_value(stored, x < 0);
+        if (s > share) worst = x;
+        share = std::max(share, s);
+    }
+    throw Error(where, fmt::format("tensor {} holds {}, which {} cannot: its largest value is {}, "
+                                   "expected smaller weights or another format",
+                                   quote(tensor), worst, dtype_info(stored).name,
+                                   largest_value(stored, worst < 0)));
 }
 
 }  // namespace muster

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <ostream>
 #include <random>
 #include <vector>
@@ -77,13 +78,14 @@ class Chat {
                 answer(text.starts_with("//") ? text.substr(1) : text);
             }
         }
-        return 0;
+        return failed_ && !people() ? 1 : 0;
     }
 
   private:
     bool reader_gone() const { return terminal_.reader_gone && terminal_.reader_gone(); }
     bool people() const { return terminal_.in_is_terminal; }
     void say(const std::string& text) { terminal_.err << text << std::endl; }
+    void complain(const Error& e) { say(std::string("muster: ") + e.what()); }
 
     void introduce() {
         if (prompt_.plain())
@@ -174,7 +176,7 @@ class Chat {
             if (!text.empty()) session_.set_policy(RoutingPolicy::parse(text));
             say("routing " + session_.routing().policy().to_string());
         } catch (const Error& e) {
-            say(e.what());
+            complain(e);
         }
     }
 
@@ -184,19 +186,22 @@ class Chat {
         if (!text.empty()) messages_.insert(messages_.begin(), {"system", text});
     }
 
-    /// The prompt's tokens, the oldest turns dropped until they leave room for an answer.
-    std::vector<int32_t> fitting_prompt() {
+    /// The prompt's tokens, the oldest turns of `messages` dropped until they leave room for an
+    /// answer. A new turn that does not fit alone is left to the session to refuse.
+    std::vector<int32_t> fitting_prompt(std::vector<ChatMessage>& messages) {
         const int context = session_.context();
         const auto most = static_cast<size_t>(context - std::min(kLeastAnswer, context / 2));
-        std::vector<int32_t> ids = prompt_.tokens(messages_);
+        std::vector<int32_t> ids = prompt_.tokens(messages);
+        if (ids.size() <= most) return ids;
+        const auto first = messages.begin() + (has_system() ? 1 : 0);
+        std::vector<ChatMessage> alone(messages.begin(), first);
+        alone.push_back(messages.back());
+        std::vector<int32_t> least = prompt_.tokens(alone);
+        if (least.size() > static_cast<size_t>(context)) return least;
         int dropped = 0;
-        while (ids.size() > most) {
-            const size_t first = has_system() ? 1 : 0;
-            if (messages_.size() < first + 3) break;  // only the new turn is left
-            messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(first),
-                            messages_.begin() + static_cast<std::ptrdiff_t>(first) + 2);
-            ids = prompt_.tokens(messages_);
-            ++dropped;
+        for (; ids.size() > most && messages.size() > alone.size(); ++dropped) {
+            messages.erase(first, first + 2);
+            ids = prompt_.tokens(messages);
         }
         if (dropped > 0)
             say(fmt::format("The context of {} tokens is full: the oldest {} forgotten.", context,
@@ -204,18 +209,24 @@ class Chat {
         return ids;
     }
 
+    /// A turn that gets no answer leaves the conversation as it was.
     void answer(const std::string& text) {
-        messages_.push_back({"user", text});
+        std::vector<ChatMessage> messages = messages_;
+        messages.push_back({"user", text});
         try {
-            const std::vector<int32_t> ids = fitting_prompt();
-            write(ids);
+            const std::vector<int32_t> ids = fitting_prompt(messages);
+            if (const std::optional<std::string> written = write(ids)) {
+                messages.push_back({"assistant", *written});
+                messages_ = std::move(messages);
+            }
         } catch (const Error& e) {
-            messages_.pop_back();
-            say(e.what());
+            failed_ = true;
+            complain(e);
         }
     }
 
-    void write(const std::vector<int32_t>& ids) {
+    /// The answer; nothing when it was stopped before its first token.
+    std::optional<std::string> write(const std::vector<int32_t>& ids) {
         const ExpertScale scale =
             expert_scale(engine_.model->config(), session_.routing().policy());
         use_.clear();
@@ -244,21 +255,25 @@ class Chat {
         bar.clear();
         if (!line_ended) terminal_.out << '\n';
         terminal_.out << std::flush;
-        messages_.push_back({"assistant", trimmed(result.text)});
         const bool stopped = result.stop == StopReason::callback;
         if (stopped && terminal_.forget_interrupt) terminal_.forget_interrupt();
         if (terminal_.stop()) done_ = true;  // asked to end for good
         if (!options_.quiet) statistics(result, low, high, stopped);
+        if (stopped && result.tokens.empty()) return std::nullopt;
+        return trimmed(result.text);
     }
 
     void statistics(const GenerateResult& r, double low, double high, bool stopped) {
         const auto written = static_cast<int64_t>(r.tokens.size());
+        // Of a prompt that was stopped, the cache holds the beginning.
+        const auto held = static_cast<int64_t>(session_.tokens().size());
+        const int64_t read = std::min<int64_t>(r.prompt_tokens, held) - r.reused_tokens;
         const double rate = r.seconds > 0 ? static_cast<double>(written) / r.seconds : 0;
         std::string text = fmt::format(
             "{} in {} s ({} tokens/s); {} experts per token ({} to {}); {} tokens read, {} kept",
             plural(written, "token"), significant(r.seconds), significant(rate),
-            significant(r.mean_experts), significant(low), significant(high),
-            r.prompt_tokens - r.reused_tokens, r.reused_tokens);
+            significant(r.mean_experts), significant(low), significant(high), read,
+            r.reused_tokens);
         if (stopped) text += "; stopped";
         if (r.stop == StopReason::max_tokens || r.stop == StopReason::context_full)
             text += "; " + describe(r.stop, session_.context());
@@ -280,6 +295,7 @@ class Chat {
     uint64_t turn_ = 0;
     std::vector<ChatMessage> messages_;
     bool done_ = false;
+    bool failed_ = false;  ///< a turn got an error instead of an answer
 };
 
 }  // namespace

@@ -25,7 +25,7 @@ class ChatTest : public ::testing::Test {
     }
     /// A conversation over a pipe; gives what was written.
     std::string chat(const std::string& input, std::vector<std::string> more = {},
-                     const std::string& tokens = "3") {
+                     const std::string& tokens = "3", int code = 0) {
         std::vector<std::string> words{"chat",
                                        "default",
                                        "-n",
@@ -35,7 +35,7 @@ class ChatTest : public ::testing::Test {
                                        "--chat-template",
                                        (model / "chat.jinja").string()};
         words.insert(words.end(), more.begin(), more.end());
-        EXPECT_EQ(t.run(words, input), 0) << t.err.str();
+        EXPECT_EQ(t.run(words, input), code) << t.err.str();
         return t.out.str();
     }
     size_t answers() {
@@ -113,12 +113,31 @@ TEST_F(ChatTest, InterruptEndsTheAnswerAndNotTheProgram) {
     EXPECT_EQ(answers(), 2u);
 }
 
+TEST_F(ChatTest, PromptsThatAreStoppedLeaveNothing) {
+    const std::string expected = chat("b\n", {"-q", "--ctx", "700"});
+    bool pressed = true;
+    t.terminal.interrupted = [&] { return pressed; };
+    t.terminal.forget_interrupt = [&] { pressed = false; };
+    const std::string longer = std::string(300, 'a') + "\nb\n";  // than one pass
+    EXPECT_EQ(chat(longer, {"--no-check", "--ctx", "700"}), expected);
+    EXPECT_THAT(t.err.str(), HasSubstr("[0 tokens in "));
+    EXPECT_THAT(t.err.str(), HasSubstr("; 256 tokens read, 0 kept; stopped"));
+}
+
 TEST_F(ChatTest, OldTurnsAreForgottenWhenTheContextIsFull) {
     chat("a\nb\nc\nd\n", {"--system", "s"});
     EXPECT_THAT(t.err.str(), HasSubstr("the oldest turn is forgotten"));
     EXPECT_EQ(answers(), 4u);
-    chat(std::string(200, 'x') + "\nb\n");
+}
+
+TEST_F(ChatTest, TurnsThatAreTooLongChangeNothing) {
+    const std::string answers_of_both = chat("a\nb\n", {"-q"});
+    EXPECT_EQ(chat("a\n" + std::string(200, 'x') + "\nb\n", {"-q"}, "3", 1), answers_of_both);
+    EXPECT_THAT(t.err.str(), HasSubstr("muster: "));
     EXPECT_THAT(t.err.str(), HasSubstr("expected at most 48, the context"));
+    EXPECT_THAT(t.err.str(), Not(HasSubstr("forgotten")));
+    t.terminal.in_is_terminal = true;
+    chat(std::string(200, 'x') + "\nb\n");
     EXPECT_EQ(answers(), 1u);
 }
 
@@ -150,7 +169,8 @@ TEST_F(ChatTest, PromptIsTheTemplatesAndBeginsOnce) {
 
 TEST_F(ChatTest, RefusalsOfTheTemplateAreShown) {
     write_file(model / "chat.jinja", "{{ raise_exception('no such role') }}");
-    chat("a\nb\n");
+    chat("a\nb\n", {}, "3", 1);
+    EXPECT_THAT(t.err.str(), HasSubstr("muster: "));
     EXPECT_THAT(t.err.str(), HasSubstr("no such role"));
     EXPECT_EQ(answers(), 0u);
 }

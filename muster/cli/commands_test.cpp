@@ -2,9 +2,12 @@
 // Every command in process, on a tiny random model.
 #include <gmock/gmock.h>
 
+#include <cmath>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "muster/checkpoint/gguf.h"
 #include "muster/cli/export.h"
 #include "muster/cli/test_terminal.h"
 #include "muster/cli/train.h"
@@ -212,7 +215,41 @@ TEST_F(Commands, ExportWritesGgufAndHf) {
     EXPECT_EQ(t.run({"run", (model / "again").string(), "-p", "the", "-n", "4"}), 0);
     expect_error({"convert", (model / "back.gguf").string(), (model / "again").string()},
                  "is there already");
-    expect_error({"convert", (model / "heldout").string(), (model / "y.gguf").string()}, "");
+    expect_error({"convert", (model / "heldout").string(), (model / "y.gguf").string()},
+                 "has no config.json, expected a GGUF file or a Hugging Face directory");
+    expect_error({"convert", (model / "hf").string(), (model / "y").string()},
+                 "is a directory already, expected an output that ends in .gguf");
+    document({"convert", "default", (model / "copy.gguf").string()});
+    document({"quantize", "default", (model / "q8.gguf").string(), "Q8_0"});
+}
+
+TEST_F(Commands, ConversionRefusesWhatWouldBeWorthless) {
+    const auto damaged = [&](float value) {
+        GgufWriter writer;
+        const GgufFile in(model.path());
+        for (const auto& [key, unused] : in.metadata()) writer.copy(in, key);
+        for (const auto& [name, tensor] : in.tensors()) {
+            std::vector<std::byte> bytes(tensor.data, tensor.data + tensor.bytes());
+            if (name == "output.weight") std::memcpy(bytes.data() + 8, &value, 4);
+            writer.add_tensor(name, tensor.dtype, tensor.shape, std::move(bytes));
+        }
+        writer.write(model / "d.gguf");
+    };
+    const std::string in = (model / "d.gguf").string(), out = (model / "d").string();
+    damaged(1e6f);
+    expect_error({"convert", in, out, "--type", "f16"},
+                 "'lm_head.weight' holds 1000000, which f16 cannot: its largest value is 65504");
+    EXPECT_FALSE(std::filesystem::exists(out));
+    document({"convert", in, out});
+    std::filesystem::remove_all(out);
+    damaged(std::nanf(""));
+    expect_error({"convert", in, out}, "'lm_head.weight' holds NaN or infinity");
+    expect_error({"convert", in, out + "2.gguf"}, "'output.weight' holds NaN or infinity");
+    EXPECT_FALSE(std::filesystem::exists(out));
+    EXPECT_FALSE(std::filesystem::exists(out + "2.gguf"));
+}
+
+TEST_F(Commands, ExportNeedsACheckpoint) {
     expect_error({"export", (model / "heldout").string(), "-o", (model / "y.gguf").string()}, "");
 }
 

@@ -7,6 +7,7 @@
 #include <ostream>
 #include <vector>
 
+#include "muster/cli/inputs.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/text.h"
@@ -53,9 +54,13 @@ std::vector<fs::path> write(const ConvertOptions& options, const WeightMap& mode
 
 int convert_command(const ConvertOptions& options, Terminal& terminal) {
     std::error_code ignored;
-    if (fs::equivalent(options.input, options.output, ignored))
+    const fs::path input = model_path(options.input.string(), terminal);
+    if (fs::equivalent(input, options.output, ignored))
         throw Error(options.output.string(), "is the model itself, expected another file");
-    const WeightMap model = open_model(options.input, HfUse::convert);
+    if (fs::is_directory(input, ignored) && options.output.extension() != ".gguf")
+        throw Error(input.string(),
+                    "is a directory already, expected an output that ends in .gguf");
+    const WeightMap model = open_model(input, HfUse::convert);
     const std::vector<fs::path> files = [&] {
         ProgressBar bar(terminal);
         return write(options, model, bar.callback());

@@ -62,6 +62,8 @@ int main(int argc, char** argv) {
     std::signal(SIGINT, on_interrupt);
     std::signal(SIGTERM, on_terminate);
     std::signal(SIGPIPE, on_broken_pipe);
+    std::signal(SIGXFSZ,
+                SIG_IGN);  // writes beyond ulimit -f fail instead, and are cleaned up after
 
     const muster::cli::ColorEnvironment colors{std::getenv("NO_COLOR"), std::getenv("COLORTERM"),
                                                std::getenv("TERM")};

@@ -84,7 +84,7 @@ void model_options(CLI::App* app, ModelOptions& options) {
 
 void engine_options(CLI::App* app, EngineOptions& options, const std::string& automatic) {
     app->add_flag("--mmap", options.mmap,
-                  "Use weights where they lie in the file: less memory, instant start, slower");
+                  "Use weights where they lie in the file: instant start, slower, as much memory");
     choices(app->add_option("--compute", options.compute,
                             "How products are computed (auto: " + automatic + ")"),
             {"auto", "int8", "bf16", "f32"});
@@ -262,14 +262,15 @@ CLI::App* add_export(CLI::App& app, ExportOptions& o) {
 
 CLI::App* add_convert(CLI::App& app, ConvertOptions& o) {
     auto* c = app.add_subcommand("convert", "Between Hugging Face directories and GGUF files");
-    c->add_option("MODEL", o.input, "A directory with config.json, or a GGUF file")
+    c->add_option("MODEL", o.input, "A directory with config.json, a GGUF file, or default")
         ->required()
-        ->type_name("FILE");
+        ->type_name("MODEL");
     c->add_option("OUTPUT", o.output, "A .gguf file, or else a new directory")
         ->required()
         ->type_name("FILE");
-    choices(c->add_option("--type", o.type, "Format of a directory's tensors (bf16)"),
-            {"f32", "f16", "bf16"});
+    choices(
+        c->add_option("--type", o.type, "Format of all of a directory's tensors (the file's own)"),
+        {"f32", "f16", "bf16"});
     c->add_option("--max-shard-size", o.max_shard_bytes,
                   "Split into files of so many bytes at most (a directory's: 5 GB)")
         ->type_name("SIZE")
@@ -285,7 +286,7 @@ CLI::App* add_convert(CLI::App& app, ConvertOptions& o) {
 CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
     auto* c = app.add_subcommand("quantize", "Write a model file in smaller formats");
     c->add_option("MODEL", o.input,
-                  "A GGUF file (f32, f16, bf16), a part of a split one, or a directory")
+                  "A GGUF file (f32, f16, bf16), a part of a split one, a directory, or default")
         ->required()
         ->type_name("MODEL");
     c->add_option("OUTPUT", o.output, "The GGUF file to write")->required()->type_name("FILE");

@@ -7,6 +7,7 @@
 #include <map>
 #include <ostream>
 
+#include "muster/cli/inputs.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
@@ -131,7 +132,8 @@ int quantize_command(const QuantizeOptions& options, Terminal& terminal) {
     settings.pure = options.pure;
     settings.allow_requantize = options.allow_requantize;
     std::error_code ignored;
-    if (fs::equivalent(options.input, options.output, ignored))
+    const fs::path input = model_path(options.input.string(), terminal);
+    if (fs::equivalent(input, options.output, ignored))
         throw Error(options.output.string(), "is the model itself, expected another file");
     ImportanceMatrix importance;
     if (!options.importance.empty()) {
@@ -139,7 +141,7 @@ int quantize_command(const QuantizeOptions& options, Terminal& terminal) {
         settings.importance = &importance;
         settings.importance_name = options.importance.filename().string();
     }
-    const WeightMap model = open_model(options.input, HfUse::convert);
+    const WeightMap model = open_model(input, HfUse::convert);
     ThreadTeam team(options.threads);
     const QuantizeReport report = [&] {
         ProgressBar bar(terminal);

@@ -40,7 +40,7 @@ AtomicFile::AtomicFile(fs::path target)
         throw Error(target_.string(), "is there and no regular file, expected a file or nothing");
     }
     file_ = std::fopen(temporary_.c_str(), "wb");
-    if (file_ == nullptr) fail(temporary_, "cannot create");
+    if (file_ == nullptr) fail(target_, "cannot create");
 }
 
 AtomicFile::~AtomicFile() {
@@ -54,16 +54,16 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::write(std::span<const std::byte> bytes) {
     if (bytes.empty()) return;
     if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) {
-        fail(temporary_, "cannot write");
+        fail(target_, "cannot write");
     }
     size_ += bytes.size();
 }
 
 void AtomicFile::commit() {
-    if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail(temporary_, "cannot write");
+    if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail(target_, "cannot write");
     const int closed = std::fclose(file_);
     file_ = nullptr;
-    if (closed != 0) fail(temporary_, "cannot write");
+    if (closed != 0) fail(target_, "cannot write");
     if (std::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, "cannot replace");
     temporary_.clear();
     sync_directory(target_.parent_path());

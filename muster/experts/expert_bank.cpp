@@ -23,7 +23,7 @@ void check_matrix(int expert, const char* name, const WeightMatrix& w, int64_t r
         throw Error(where,
                     "has shape " + shape(w.rows, w.cols) + ", expected " + shape(rows, cols));
     }
-    if (w.dtype == DType::i32) throw Error(where, "holds i32, expected f32, f16, bf16 or q8_0");
+    if (w.dtype == DType::i32) throw Error(where, "holds i32, expected a format of weights");
     const int64_t block = dtype_info(w.dtype).block_elements;
     if (cols % block != 0) {
         throw Error(where, "has " + std::to_string(cols) + " columns, expected whole blocks of " +

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/model/convert.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "muster/checkpoint/tensor_checks.h"
+#include "muster/checkpoint/validate.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
 #include "muster/tokenizer/tokenizer.h"
@@ -48,6 +52,25 @@ std::string tokenizer_config(const WeightMap& model, const Vocabulary& v) {
     return j.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
+/// Of whole rows.
+void check_finite(const WeightMap& model, const std::string& name, const TensorView& tensor,
+                  std::span<const std::byte> bytes) {
+    const int64_t cols = tensor.shape.back();
+    const int64_t rows = static_cast<int64_t>(bytes.size()) / dtype_bytes(tensor.dtype, cols);
+    if (has_non_finite({tensor.dtype, {rows, cols}, bytes.data()}))
+        throw Error(model.name(),
+                    "tensor " + quote(name) + " holds NaN or infinity, expected finite weights");
+}
+
+/// An error under a temporary name, under the name that was asked for.
+Error renamed(const Error& error, const std::string& temporary, const std::string& name) {
+    std::string text = error.what();
+    for (size_t at = 0; (at = text.find(temporary, at)) != std::string::npos; at += name.size())
+        text.replace(at, temporary.size(), name);
+    const size_t end = text.find("] ");
+    return {text.substr(1, end - 1), text.substr(end + 2)};
+}
+
 }  // namespace
 
 void give_rows(const WeightMap& model, const std::string& name, const GgufWriter::Sink& sink) {
@@ -76,9 +99,13 @@ std::vector<std::filesystem::path> convert_to_gguf(const WeightMap& model,
     for (const auto& [key, value] : model.metadata())
         if (key != "general.alignment") writer.copy(model, key);
     for (const auto& [name, tensor] : model.tensors()) {
-        writer.add_tensor(
-            name, tensor.dtype, tensor.shape,
-            [&model, &name](const GgufWriter::Sink& sink) { give_rows(model, name, sink); });
+        writer.add_tensor(name, tensor.dtype, tensor.shape,
+                          [&model, &name, &tensor](const GgufWriter::Sink& sink) {
+                              give_rows(model, name, [&](std::span<const std::byte> bytes) {
+                                  check_finite(model, name, tensor, bytes);
+                                  sink(bytes);
+                              });
+                          });
     }
     if (max_shard_bytes > 0) return writer.write_split(path, max_shard_bytes, progress);
     writer.write(path, progress);
@@ -95,15 +122,21 @@ void convert_to_hf(const WeightMap& model, const fs::path& directory, const HfWr
     const std::string tokenizer = to_tokenizer_json(vocabulary);
     fs::path whole = fs::absolute(directory);
     if (!whole.has_filename()) whole = whole.parent_path();
-    const fs::path temporary = whole.string() + ".tmp";
+    const fs::path temporary = whole.string() + ".tmp" + std::to_string(::getpid());
     if (!fs::create_directories(temporary, error) || error)
-        throw Error(temporary.string(), "cannot be created, or is there already");
+        throw Error(directory.string(),
+                    "cannot be created: " +
+                        (error ? error : std::make_error_code(std::errc::file_exists)).message());
     const Unfinished unfinished(temporary);
-    write_hf(model, temporary, options, progress);
-    write_file(temporary / "tokenizer.json", tokenizer);
-    write_file(temporary / "tokenizer_config.json", tokenizer_config(model, vocabulary));
-    if (model.has("tokenizer.chat_template"))
-        write_file(temporary / "chat_template.jinja", model.string("tokenizer.chat_template"));
+    try {
+        write_hf(model, temporary, options, progress);
+        write_file(temporary / "tokenizer.json", tokenizer);
+        write_file(temporary / "tokenizer_config.json", tokenizer_config(model, vocabulary));
+        if (model.has("tokenizer.chat_template"))
+            write_file(temporary / "chat_template.jinja", model.string("tokenizer.chat_template"));
+    } catch (const Error& e) {
+        throw renamed(e, temporary.string(), directory.string());
+    }
     fs::rename(temporary, whole, error);
     if (error) throw Error(directory.string(), "cannot be put in place: " + error.message());
     sync_directory(whole.parent_path());

@@ -17,7 +17,7 @@ namespace muster {
 /// most `max_shard_bytes` of tensors (0: one file): every tensor in its format, metadata in the
 /// types that llama.cpp's converter gives it. Memory: a few megabytes beside the mapped files. The
 /// files appear when they are complete. Returns their paths. Throws Error when they cannot be
-/// written or the progress stops.
+/// written, a weight is NaN or infinite, or the progress stops.
 std::vector<std::filesystem::path> convert_to_gguf(const WeightMap& model,
                                                    const std::filesystem::path& path,
                                                    uint64_t max_shard_bytes,

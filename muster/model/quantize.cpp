@@ -86,11 +86,16 @@ class TensorQuantizer {
         }
         decode_row(result_.type.to, out, decoded.data(), n);
         Errors errors;
+        const double least = -largest_value(result_.type.to, true);
+        const double most = largest_value(result_.type.to, false);
+        bool fit = true;
         for (size_t i = 0; i < values.size(); ++i) {
             const double d = double{values[i]} - decoded[i];
+            fit = fit && std::isfinite(decoded[i]) && values[i] >= least && values[i] <= most;
             errors.squared_error += d * d;
             errors.squared_values += double{values[i]} * values[i];
         }
+        if (!fit) refuse_unfit(model_.name(), result_.type.name, result_.type.to, values);
         return errors;
     }
 

@@ -43,8 +43,9 @@ struct QuantizeReport {
 /// all metadata kept in its types, general.file_type and general.quantization_version set as
 /// llama.cpp does. The file appears when it is complete. Memory: a few million values beside the
 /// mapped model, whatever its size. The result does not depend on the number of workers.
-/// Throws Error when a tensor holds NaN or infinity, is in a block format already (unless
-/// allow_requantize), when the importance of a matrix has another shape, or the progress stops.
+/// Throws Error when a tensor holds NaN, infinity or a value too large for its format, is in a
+/// block format already (unless allow_requantize), when the importance of a matrix has another
+/// shape, or the progress stops.
 QuantizeReport quantize_model(const WeightMap& model, const std::filesystem::path& output,
                               const QuantizeSettings& settings, Executor& executor,
                               const Progress& progress = {});

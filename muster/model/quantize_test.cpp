@@ -179,6 +179,52 @@ TEST_F(QuantizeModel, RefusesWhatWouldBeWorthless) {
     EXPECT_THROW(parse_quantize_target("Q7"), Error);
 }
 
+TEST_F(QuantizeModel, RefusesWhatTheFormatCannotHold) {
+    const auto with = [&](float value) {
+        std::vector<float> values(512, 1);
+        values[200] = value;
+        GgufWriter small;
+        small.set_string("general.architecture", "olmoe");
+        small.set_u32("olmoe.block_count", 1);
+        small.set_u32("olmoe.attention.head_count", 4);
+        small.set_u32("olmoe.attention.head_count_kv", 4);
+        const auto bytes = std::as_bytes(std::span(values));
+        small.add_tensor("blk.0.attn_q.weight", DType::f32, {2, 256}, {bytes.begin(), bytes.end()});
+        small.write(directory / "in.gguf");
+    };
+    const auto quantized = [&](const std::string& target) {
+        const GgufFile model(directory / "in.gguf");
+        SerialExecutor executor;
+        QuantizeSettings settings;
+        settings.target = parse_quantize_target(target);
+        settings.pure = true;
+        quantize_model(model, directory / "out.gguf", settings, executor);
+    };
+    const auto refused = [&](const std::string& target) -> std::string {
+        try {
+            quantized(target);
+        } catch (const Error& e) {
+            EXPECT_FALSE(std::filesystem::exists(directory / "out.gguf"));
+            return e.what();
+        }
+        std::filesystem::remove(directory / "out.gguf");
+        return "";
+    };
+    with(1e6f);
+    EXPECT_NE(refused("F16").find("'blk.0.attn_q.weight' holds 1000000, which f16 cannot: its "
+                                  "largest value is 65504"),
+              std::string::npos)
+        << refused("F16");
+    EXPECT_NE(refused("Q4_0").find("524032"), std::string::npos);
+    for (const char* target : {"BF16", "Q8_0", "Q4_1", "Q6_K", "MXFP4"})
+        EXPECT_EQ(refused(target), "") << target;
+    with(-1e9f);
+    for (const char* target : {"F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_K", "Q5_K_S",
+                               "Q4_K_S", "Q3_K_S", "Q2_K", "IQ4_NL", "IQ4_XS"})
+        EXPECT_NE(refused(target).find("holds -1"), std::string::npos) << target;
+    EXPECT_EQ(refused("BF16"), "");
+}
+
 TEST_F(QuantizeModel, QuantisedWeightsNeedPermission) {
     quantize("Q8_0");
     const GgufFile model(directory / "out.gguf");

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "muster/core/error.h"
@@ -45,6 +46,47 @@ Quantizer quantizer(DType dtype, Isa isa) noexcept {
 #endif
     (void)isa;
     return quantizer_generic(dtype);
+}
+
+double largest_value(DType dtype, bool negative) noexcept {
+    constexpr double kF16 = 65504;
+    switch (dtype) {
+        case DType::f32:
+            return std::numeric_limits<float>::max();
+        case DType::mxfp4:  // what f32 can say of it
+            return 0x1.8p127;
+        case DType::bf16:
+            return 0x1.fep127;
+        case DType::f16:
+            return kF16;
+        case DType::q8_0:
+        case DType::iq4_nl:
+            return 127 * kF16;
+        case DType::iq4_xs:
+            return 32 * 127 * kF16;
+        case DType::q4_0:
+            return 8 * kF16;
+        case DType::q5_0:
+            return 16 * kF16;
+        // Below: a scale by a code, and a minimum of its own.
+        case DType::q4_1:
+            return negative ? kF16 : 16 * kF16;
+        case DType::q5_1:
+            return negative ? kF16 : 32 * kF16;
+        case DType::q2_k:
+            return negative ? 15 * kF16 : 3 * 15 * kF16;
+        case DType::q4_k:
+            return negative ? 63 * kF16 : 15 * 63 * kF16;
+        case DType::q5_k:
+            return negative ? 63 * kF16 : 31 * 63 * kF16;
+        case DType::q3_k:
+            return 4 * 32 * kF16;
+        case DType::q6_k:
+            return 32 * 128 * kF16;
+        case DType::i32:
+            break;
+    }
+    MUSTER_ASSERT(false);
 }
 
 void quantize_rows(DType dtype, const float* values, int64_t rows, int64_t cols,

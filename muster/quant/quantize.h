@@ -23,4 +23,8 @@ namespace muster {
 void quantize_rows(DType dtype, const float* values, int64_t rows, int64_t cols,
                    std::span<const float> importance, std::byte* out, Isa isa = current_isa());
 
+/// The largest magnitude that values of a sign can have in a format, with every scale at its own
+/// largest. dtype is no i32 (asserted).
+double largest_value(DType dtype, bool negative) noexcept;
+
 }  // namespace muster

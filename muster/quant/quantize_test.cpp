@@ -111,6 +111,24 @@ TEST(Quantize, EveryInstructionSetGivesTheSameBits) {
     }
 }
 
+TEST(Quantize, LargestValueComesBackAndTwiceItDoesNot) {
+    for (const DType dtype : all_dtypes()) {
+        if (dtype == DType::i32) continue;
+        for (const int sign : {1, -1}) {
+            const double largest = sign * largest_value(dtype, sign < 0);
+            std::vector<float> values(256);
+            values[40] = static_cast<float>(largest);
+            // q4_1's is a minimum of 65504 and 15 times as much again.
+            EXPECT_NEAR(round_trip(dtype, values, 256)[40] / largest, 1, 0.07)
+                << dtype_info(dtype).name << " " << sign;
+            if (largest_value(dtype, false) > 1e38) continue;
+            values[40] *= 2;
+            const double share = round_trip(dtype, values, 256)[40] / largest;
+            EXPECT_TRUE(std::isinf(share) || share < 1.01) << dtype_info(dtype).name << " " << sign;
+        }
+    }
+}
+
 TEST(Quantize, UnusualBlocks) {
     constexpr float kInf = std::numeric_limits<float>::infinity();
     for (const auto [dtype, bound] : kFormats) {

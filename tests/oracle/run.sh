@@ -7,7 +7,15 @@
 # (build/test) holds the programs and, in oracle/, the npm packages: downloaded once, again when package-lock.json changes.
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
-bin="$(cd "${1:-$root/build/test}" && pwd)"
+build="$root/build/test" all=()
+for word in "$@"; do
+    case "$word" in
+    --all) all=(--all) ;;
+    -*) printf 'usage: run.sh [BUILD] [--all]\n' >&2; exit 2 ;;
+    *) build="$word" ;;
+    esac
+done
+bin="$(cd "$build" && pwd)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
@@ -36,7 +44,7 @@ libraries="$install/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
 
 "$bin/quantization" "$libraries/libggml-base.so"
 printf 'token ids of other families:\n'
-node "$install/tokenizer_families.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout" ${2:+"$2"}
+node "$install/tokenizer_families.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout" "${all[@]}"
 node "$install/tokenizer_llama.mjs" --ids "$bin/tokenizer_ids" --texts "$root/models/heldout"
 
 for preset in tiny-mixtral tiny-qwen3moe tiny-gpt-oss; do
@@ -93,7 +101,7 @@ logits() {
 }
 text="$(wc -c "${texts[@]}" | sort -n | tail -2 | head -1 | sed 's/^ *[0-9]* //')"
 node "$install/families_oracle.mjs" --make "$bin/make_checkpoint" --muster "$bin/muster" \
-    --log-probabilities "$bin/log_probabilities" --text "$text" ${2:+"$2"}
+    --log-probabilities "$bin/log_probabilities" --text "$text" "${all[@]}"
 logits f32.gguf "${texts[@]}"
 logits q8_0.gguf "${texts[@]}"
 if [ -e "$root/models/default.gguf" ]; then

@@ -96,6 +96,22 @@ TEST_P(HuggingFace, WrittenFromTheGgufFileItIsTheSameModel) {
     EXPECT_EQ(logits(Model::load(hf_)), logits(Model::load(directory_ / "back")));
 }
 
+TEST_P(HuggingFace, WrittenInTheFilesOwnFormatsNothingIsLost) {
+    write("bf16", {});
+    std::filesystem::create_directory(directory_ / "back.tmp");  // of a program that was killed
+    convert_to_hf(open_gguf(gguf_), directory_ / "back", {});
+    const WeightMap gguf = open_gguf(gguf_), back = open_hf(directory_ / "back", HfUse::run);
+    for (const auto& [name, tensor] : gguf.tensors()) {
+        if (!name.ends_with("_norm.weight") && !name.ends_with("ffn_gate_inp.weight")) continue;
+        std::vector<std::byte> buffer;
+        const int64_t rows = tensor.elements() / tensor.shape.back();
+        const std::byte* made = back.rows(name, 0, rows, buffer);
+        ASSERT_EQ(back.tensor(name, tensor.shape).dtype, DType::f32) << name;
+        EXPECT_TRUE(std::equal(made, made + tensor.bytes(), tensor.data)) << name;
+    }
+    EXPECT_EQ(logits(Model::load(gguf_)), logits(Model::load(directory_ / "back")));
+}
+
 TEST(HuggingFaceMxfp4, ExpertsAreThoseOfTheGgufFileBothWays) {
     CheckpointSpec spec = preset("tiny-gpt-oss");
     spec.layers = 2;

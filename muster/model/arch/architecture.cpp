@@ -23,7 +23,7 @@ const TensorView& weight_tensor(const WeightMap& file, std::string_view name,
     const TensorView& t = file.tensor(name, shape);
     if (t.dtype == DType::i32)
         throw Error(file.name(),
-                    "tensor " + std::string(name) + " is i32, expected f32, f16, bf16 or q8_0");
+                    "tensor " + std::string(name) + " is i32, expected a format of weights");
     return t;
 }
 
