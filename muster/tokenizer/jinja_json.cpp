@@ -38,10 +38,11 @@ void write_character(uint32_t c, std::string_view bytes, bool ascii, std::string
 
 class Writer {
   public:
-    explicit Writer(const JsonStyle& style) : style_(style) {}
+    Writer(Heap& heap, const JsonStyle& style) : heap_(heap), style_(style) {}
 
     void write(const Value& v, int depth) {
         check_nesting(depth);
+        heap_.charge(1);
         if (out.size() > kMaxBytes) throw Fault("JSON is larger than 64 MiB");
         switch (v.kind()) {
             case Kind::none:
@@ -85,6 +86,7 @@ class Writer {
     }
 
     void string(const std::string& s) {
+        heap_.charge_bytes(s.size());
         out += '"';
         for (size_t i = 0; i < s.size();) {
             const std::string_view rest = std::string_view(s).substr(i);
@@ -95,8 +97,14 @@ class Writer {
         out += '"';
     }
 
+    void separator(const std::string& s) {
+        heap_.charge(static_cast<int64_t>(s.size() / 16));
+        out += s;
+    }
+
     void new_line(int depth) {
         if (!style_.lines) return;
+        heap_.charge_bytes(static_cast<size_t>(depth) * style_.indent.size());
         out += '\n';
         for (int i = 0; i < depth; ++i) out += style_.indent;
     }
@@ -104,7 +112,7 @@ class Writer {
     void list(const List& list, int depth) {
         out += '[';
         for (size_t i = 0; i < list.items.size(); ++i) {
-            if (i > 0) out += style_.between;
+            if (i > 0) separator(style_.between);
             new_line(depth + 1);
             write(list.items[i], depth + 1);
         }
@@ -121,23 +129,28 @@ class Writer {
 
     void dict(const Dict& dict, int depth) {
         std::vector<std::pair<std::string, const Value*>> entries;
-        for (const auto& entry : dict.entries)
+        for (const auto& entry : dict.entries) {
+            heap_.charge_string(entry.first);
             entries.emplace_back(key(entry.first), &entry.second);
+        }
         if (style_.sort_keys)
-            std::stable_sort(entries.begin(), entries.end(),
-                             [](const auto& a, const auto& b) { return a.first < b.first; });
+            std::stable_sort(entries.begin(), entries.end(), [&](const auto& a, const auto& b) {
+                heap_.charge_bytes(std::min(a.first.size(), b.first.size()));
+                return a.first < b.first;
+            });
         out += '{';
         for (size_t i = 0; i < entries.size(); ++i) {
-            if (i > 0) out += style_.between;
+            if (i > 0) separator(style_.between);
             new_line(depth + 1);
             string(entries[i].first);
-            out += style_.after_key;
+            separator(style_.after_key);
             write(*entries[i].second, depth + 1);
         }
         if (!entries.empty()) new_line(depth);
         out += '}';
     }
 
+    Heap& heap_;
     const JsonStyle& style_;
 };
 
@@ -176,8 +189,8 @@ Value from_json(Heap& heap, const nlohmann::ordered_json& json, int depth) {
     }
 }
 
-std::string to_json(const Value& value, const JsonStyle& style) {
-    Writer writer(style);
+std::string to_json(Heap& heap, const Value& value, const JsonStyle& style) {
+    Writer writer(heap, style);
     writer.write(value, 0);
     return std::move(writer.out);
 }

@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "muster/tokenizer/jinja_value.h"
 #include "muster/tokenizer/utf8.h"
@@ -52,6 +53,28 @@ size_t previous(std::string_view s, size_t end) {
     return i;
 }
 
+/// Parts that are charged for.
+class Parts {
+  public:
+    explicit Parts(Heap& heap) : heap_(heap) {}
+    void add(std::string_view part) {
+        heap_.charge(2);
+        parts_.push_back(part);
+    }
+    int64_t size() const noexcept { return static_cast<int64_t>(parts_.size()); }
+    std::vector<std::string_view> take() { return std::move(parts_); }
+    std::vector<std::string_view> take_reversed() {
+        std::reverse(parts_.begin(), parts_.end());
+        return take();
+    }
+
+  private:
+    Heap& heap_;
+    std::vector<std::string_view> parts_;
+};
+
+std::string reversed(std::string_view s) { return {s.rbegin(), s.rend()}; }
+
 bool is_line_end(uint32_t c) {
     return (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
            c == 0x2029;
@@ -75,6 +98,24 @@ std::vector<size_t> character_offsets(std::string_view s) {
     each_character(s, [&](uint32_t, size_t i, size_t) { offsets.push_back(i); });
     offsets.push_back(s.size());
     return offsets;
+}
+
+size_t character_offset(std::string_view s, int64_t character) {
+    size_t i = 0;
+    for (; character > 0; --character) i += next_utf8(s.substr(i)).bytes;
+    return i;
+}
+
+size_t find_text(std::string_view s, std::string_view what, size_t from) {
+    if (from > s.size()) return s.npos;
+    const void* found = memmem(s.data() + from, s.size() - from, what.data(), what.size());
+    return found == nullptr ? s.npos
+                            : static_cast<size_t>(static_cast<const char*>(found) - s.data());
+}
+
+size_t find_last_text(std::string_view s, std::string_view what) {
+    const size_t found = find_text(reversed(s), reversed(what));
+    return found == s.npos ? s.npos : s.size() - found - what.size();
 }
 
 std::string_view strip(std::string_view s, Side side, const std::string_view* characters) {
@@ -145,7 +186,7 @@ std::string replace(std::string_view s, std::string_view from, std::string_view 
     }
     size_t at = 0;
     for (int64_t done = 0; most < 0 || done < most; ++done) {
-        const size_t found = s.find(from, at);
+        const size_t found = find_text(s, from, at);
         if (found == s.npos) break;
         add(s.substr(at, found - at));
         add(to);
@@ -155,17 +196,18 @@ std::string replace(std::string_view s, std::string_view from, std::string_view 
     return out;
 }
 
-std::vector<std::string_view> split(std::string_view s, std::string_view separator, int64_t most) {
-    std::vector<std::string_view> parts;
-    const auto full = [&] { return most >= 0 && static_cast<int64_t>(parts.size()) >= most; };
+std::vector<std::string_view> split(Heap& heap, std::string_view s, std::string_view separator,
+                                    int64_t most) {
+    Parts parts(heap);
+    const auto full = [&] { return most >= 0 && parts.size() >= most; };
     if (!separator.empty()) {
         size_t at = 0;
-        for (size_t found; !full() && (found = s.find(separator, at)) != s.npos;) {
-            parts.push_back(s.substr(at, found - at));
+        for (size_t found; !full() && (found = find_text(s, separator, at)) != s.npos;) {
+            parts.add(s.substr(at, found - at));
             at = found + separator.size();
         }
-        parts.push_back(s.substr(at));
-        return parts;
+        parts.add(s.substr(at));
+        return parts.take();
     }
     for (s = strip(s, Side::left); !s.empty(); s = strip(s, Side::left)) {
         size_t end = 0;
@@ -175,27 +217,28 @@ std::vector<std::string_view> split(std::string_view s, std::string_view separat
             end += step.bytes;
         }
         if (full()) {  // the rest, without white space before it only
-            parts.push_back(s);
+            parts.add(s);
             break;
         }
-        parts.push_back(s.substr(0, end));
+        parts.add(s.substr(0, end));
         s.remove_prefix(end);
     }
-    return parts;
+    return parts.take();
 }
 
-std::vector<std::string_view> split_right(std::string_view s, std::string_view separator,
-                                          int64_t most) {
-    std::vector<std::string_view> parts;
-    const auto full = [&] { return most >= 0 && static_cast<int64_t>(parts.size()) >= most; };
+std::vector<std::string_view> split_right(Heap& heap, std::string_view s,
+                                          std::string_view separator, int64_t most) {
+    Parts parts(heap);
+    const auto full = [&] { return most >= 0 && parts.size() >= most; };
     if (!separator.empty()) {
-        while (!full()) {
-            const size_t found = s.rfind(separator);
-            if (found == s.npos) break;
-            parts.push_back(s.substr(found + separator.size()));
-            s = s.substr(0, found);
+        // From the left of the string written backwards.
+        const std::string mirrored = reversed(s), mark = reversed(separator);
+        size_t at = 0;
+        for (size_t found; !full() && (found = find_text(mirrored, mark, at)) != s.npos;) {
+            parts.add(s.substr(s.size() - found, found - at));
+            at = found + mark.size();
         }
-        parts.push_back(s);
+        parts.add(s.substr(0, s.size() - at));
     } else {
         for (s = strip(s, Side::right); !s.empty(); s = strip(s, Side::right)) {
             size_t begin = s.size();
@@ -205,29 +248,28 @@ std::vector<std::string_view> split_right(std::string_view s, std::string_view s
                 begin = before;
             }
             if (full()) begin = 0;
-            parts.push_back(s.substr(begin));
+            parts.add(s.substr(begin));
             s = s.substr(0, begin);
         }
     }
-    std::reverse(parts.begin(), parts.end());
-    return parts;
+    return parts.take_reversed();
 }
 
-std::vector<std::string_view> split_lines(std::string_view s, bool keep_ends) {
-    std::vector<std::string_view> lines;
+std::vector<std::string_view> split_lines(Heap& heap, std::string_view s, bool keep_ends) {
+    Parts lines(heap);
     size_t begin = 0;
     for (size_t i = 0; i < s.size();) {
         const Utf8Step step = next_utf8(s.substr(i));
         size_t next = i + step.bytes;
         if (is_line_end(step.code_point)) {
             if (step.code_point == '\r' && next < s.size() && s[next] == '\n') ++next;
-            lines.push_back(s.substr(begin, (keep_ends ? next : i) - begin));
+            lines.add(s.substr(begin, (keep_ends ? next : i) - begin));
             begin = next;
         }
         i = next;
     }
-    if (begin < s.size()) lines.push_back(s.substr(begin));
-    return lines;
+    if (begin < s.size()) lines.add(s.substr(begin));
+    return lines.take();
 }
 
 Case case_of(std::string_view s) {
