@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "muster/checkpoint/weight_map.h"
 #include "muster/core/error.h"
@@ -240,10 +241,27 @@ TEST(ChatTemplate, ManyNamesAndEntriesCost) {
     EXPECT_THAT(failure(entries + turns + "{{ d.x }}" + end, options), HasSubstr("takes too long"));
     EXPECT_THAT(failure("{% macro f(" + parameters + ") %}{% endmacro %}{{ f() }}", options),
                 HasSubstr("takes too long"));
-    EXPECT_THAT(failure("{% set many = range(100000) | list %}"
-                        "{{ [[]] * 1000 | map('map', *many) | list }}",
+    EXPECT_THAT(failure("{% set many = range(1000) | list %}"
+                        "{{ ([[]] * 1000) | map('map', 'upper', *many) | list }}",
                         options),
                 HasSubstr("takes too long"));
+    const std::string name(50'000, 'n');
+    const std::vector<std::string> uses = {"{{ " + name + " }}",
+                                           "{% set " + name + " = 1 %}",
+                                           "{% set space." + name + " = 1 %}",
+                                           "{% macro " + name + "() %}{% endmacro %}",
+                                           "{{ dict(" + name + "=1) }}",
+                                           "{% with " + name + " = 1 %}{% endwith %}",
+                                           "{{ space." + name + " }}",
+                                           "{{ f() }}"};
+    for (const std::string& use : uses) {
+        EXPECT_THAT(
+            failure("{% set space = namespace(" + name + "=1) %}{% macro f(" + name +
+                        "=1) %}{% endmacro %}{% set " + name + " = '' %}" + turns + use + end,
+                    options),
+            HasSubstr("takes too long"))
+            << use.substr(0, 20);
+    }
     // Every part of a `~` is charged before the next one is appended.
     std::string joined = "{% set s = 'a' * 1000000 %}{{ s";
     for (int i = 0; i < 10'000; ++i) joined += " ~ s";

@@ -15,8 +15,8 @@ Value Macro::call(Interpreter& interpreter, Arguments arguments) {
     // Undefined ones first: a default may name another parameter, but none around the macro.
     for (const Parameter& p : parameters)
         inner->set(interpreter.heap(), p.name,
-                   Undefined{std::make_shared<const std::string>("parameter '" + p.name +
-                                                                 "' was not provided")});
+                   Undefined{std::make_shared<const std::string>(
+                       "parameter '" + p.name.substr(0, 100) + "' was not provided")});
     std::vector<bool> filled(parameters.size());
     for (size_t i = 0; i < given; ++i) {
         inner->set(interpreter.heap(), parameters[i].name, std::move(arguments.values[i]));
@@ -75,8 +75,8 @@ void Macro::bind_more(Interpreter& interpreter, Arguments& arguments, Scope& sco
     }
 }
 
-Value Macro::attribute(Interpreter&, std::string_view name) {
-    return name == "name" ? text(name_) : Value();
+Value Macro::attribute(Interpreter& interpreter, std::string_view name) {
+    return name == "name" ? interpreter.heap().string(name_) : Value();
 }
 
 Value Loop::call(Interpreter& interpreter, Arguments arguments) {

@@ -259,7 +259,10 @@ void Interpreter::charge_reading(const Value& value, const Arguments& arguments)
     heap_.charge(static_cast<int64_t>(arguments.values.size() + arguments.named.size()));
     heap_.charge_string(value);
     for (const Value& argument : arguments.values) heap_.charge_string(argument);
-    for (const auto& entry : arguments.named) heap_.charge_string(entry.second);
+    for (const auto& [name, argument] : arguments.named) {
+        heap_.charge_bytes(name.size());
+        heap_.charge_string(argument);
+    }
 }
 
 Value Interpreter::filter(const std::string& name, const Value& value, Arguments arguments) {
@@ -330,7 +333,7 @@ std::vector<Value> Interpreter::elements(const Value& iterable) {
             break;
         case Kind::string: {
             const std::string& s = iterable.string();
-            heap_.charge(2 * count_characters(s));
+            heap_.charge(4 * count_characters(s));
             for (size_t i = 0; i < s.size();) {
                 const uint32_t bytes = next_utf8(std::string_view(s).substr(i)).bytes;
                 out.push_back(text(std::string_view(s).substr(i, bytes)));
@@ -360,7 +363,7 @@ bool Interpreter::contains(const Value& container, const Value& element) {
             throw Fault("`in` looks for a " + type_name(element) + " in a string");
         heap_.charge_string(container);
         heap_.charge_string(element);
-        return find_text(container.string(), element.string()) != std::string::npos;
+        return find_text(heap_, container.string(), element.string()) != std::string::npos;
     }
     if (container.is(Kind::dict)) {
         return container.dict().find(heap_, element) != nullptr;

@@ -154,8 +154,10 @@ Value sort_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("sort", a, {"reverse", "case_sensitive", "attribute"});
     std::vector<Path> paths;
     if (bound.given(2) && bound[2]->is_string()) {
-        for (const std::string_view part : split(in.heap(), bound[2]->string(), ",", -1))
+        for (const std::string_view part : split(in.heap(), bound[2]->string(), ",", -1)) {
+            in.heap().charge(4);
             paths.emplace_back(in.heap(), text(part));
+        }
     } else {
         paths.emplace_back(in.heap(), bound.given(2) ? *bound[2] : Value(None{}));
     }

@@ -40,8 +40,8 @@ Value replace_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("replace", a, {"old", "new", "count"}, 2);
     const std::string s = to_text(in.heap(), value);
     const int64_t most = bound.given(2) && bound[2]->none() ? -1 : bound.whole(2, -1);
-    return in.heap().string(replace(s, to_text(in.heap(), *bound[0]), to_text(in.heap(), *bound[1]),
-                                    most, in.heap().limits().output));
+    return in.heap().string(
+        replace(in.heap(), s, to_text(in.heap(), *bound[0]), to_text(in.heap(), *bound[1]), most));
 }
 
 Value escape_filter(Interpreter& in, const Value& value, const Arguments& a) {

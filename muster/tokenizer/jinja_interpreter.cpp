@@ -22,7 +22,7 @@ const Value* Scope::find_here(Heap& heap, std::string_view name) const {
 }
 
 void Scope::set(Heap& heap, std::string_view name, Value value) {
-    heap.charge(2);
+    heap.charge_bytes(name.size());
     heap.charge_search(names.size());
     for (auto& entry : names) {
         if (!equal(heap, entry.first, name)) continue;
@@ -235,6 +235,7 @@ void Interpreter::assign_several(const Target& target, const Value& value) {
 }
 
 void Interpreter::define_macro(const Statement& s) {
+    heap_.charge_bytes(s.text.size());
     Macro* macro = heap_.make<Macro>(s, s.text, scope_);
     scope_->set(heap_, s.text, Value(static_cast<Callable*>(macro)));
 }

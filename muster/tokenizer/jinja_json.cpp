@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON <-> values; written as Python's json.dumps does.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "muster/tokenizer/jinja_interpreter.h"
+#include "muster/tokenizer/jinja_text.h"
 #include "muster/tokenizer/utf8.h"
 
 namespace muster::jinja {
@@ -21,16 +20,25 @@ void check_nesting(int depth) {
 }
 
 void write_character(uint32_t c, std::string_view bytes, bool ascii, std::string& out) {
+    const auto unit = [&](uint32_t value) {
+        out += "\\u";
+        append_hex(value, 4, out);
+    };
     static constexpr std::string_view kFrom = "\"\\\n\r\t\f\b", kTo = "\"\\nrtfb";
     const size_t simple = c < 0x80 ? kFrom.find(static_cast<char>(c)) : kFrom.npos;
     if (simple != kFrom.npos) {
         out += '\\';
         out += kTo[simple];
     } else if (c < 0x20 || (ascii && c > 0x7E && c < 0x10000)) {
-        out += c == 0x7F ? std::string(1, '\x7F') : fmt::format("\\u{:04x}", c);
+        if (c == 0x7F) {
+            out += '\x7F';
+        } else {
+            unit(c);
+        }
     } else if (ascii && c >= 0x10000) {
         const uint32_t pair = c - 0x10000;
-        out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (pair >> 10), 0xDC00 + (pair & 0x3FF));
+        unit(0xD800 + (pair >> 10));
+        unit(0xDC00 + (pair & 0x3FF));
     } else {
         out += bytes;
     }

@@ -79,8 +79,8 @@ Value remove_method(Interpreter& in, const Value& self, const Arguments& a) {
 
 Value replace_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("replace", a, {"old", "new", "count"}, 2);
-    return in.heap().string(replace(self.string(), bound.string(0, {}), bound.string(1, {}),
-                                    bound.whole(2, -1), in.heap().limits().output));
+    return in.heap().string(replace(in.heap(), self.string(), bound.string(0, {}),
+                                    bound.string(1, {}), bound.whole(2, -1)));
 }
 
 /// The part of a string from one character to another, and where it begins in bytes.
@@ -94,13 +94,14 @@ std::string_view part_of(const std::string& s, const Bound& bound, size_t& begin
 }
 
 template <bool right, bool must>
-Value find_method_(Interpreter&, const Value& self, const Arguments& a) {
+Value find_method_(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound(must ? "index" : "find", a, {"sub", "start", "end"}, 1);
     const std::string& what = bound.string(0, {});
     const std::string& s = self.string();
     size_t begin = 0;
     const std::string_view part = part_of(s, bound, begin);
-    const size_t found = right ? find_last_text(part, what) : find_text(part, what);
+    const size_t found =
+        right ? find_last_text(in.heap(), part, what) : find_text(in.heap(), part, what);
     if (found == part.npos) {
         if (must) throw Fault("index(): the substring is not there");
         return Value(int64_t{-1});
@@ -108,13 +109,14 @@ Value find_method_(Interpreter&, const Value& self, const Arguments& a) {
     return Value(count_characters(std::string_view(s).substr(0, begin + found)));
 }
 
-Value count_method(Interpreter&, const Value& self, const Arguments& a) {
+Value count_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("count", a, {"sub"}, 1);
     const std::string& what = bound.string(0, {});
     const std::string& s = self.string();
     if (what.empty()) return Value(count_characters(s) + 1);
     int64_t n = 0;
-    for (size_t at = find_text(s, what); at != s.npos; at = find_text(s, what, at + what.size()))
+    for (size_t at = find_text(in.heap(), s, what); at != s.npos;
+         at = find_text(in.heap(), s, what, at + what.size()))
         ++n;
     return Value(n);
 }
@@ -188,7 +190,8 @@ Value partition_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("partition", a, {"sep"}, 1);
     const std::string &separator = bound.string(0, {}), &s = self.string();
     if (separator.empty()) throw Fault("partition() has an empty separator");
-    const size_t at = right ? find_last_text(s, separator) : find_text(s, separator);
+    const size_t at =
+        right ? find_last_text(in.heap(), s, separator) : find_text(in.heap(), s, separator);
     std::string parts[3] = {s, "", ""};
     if (at != s.npos) {
         parts[0] = s.substr(0, at);

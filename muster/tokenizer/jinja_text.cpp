@@ -12,20 +12,36 @@
 namespace muster::jinja {
 namespace {
 
+bool is_ascii_lower(uint32_t c) { return c >= 'a' && c <= 'z'; }
+bool is_ascii_upper(uint32_t c) { return c >= 'A' && c <= 'Z'; }
+
 uint32_t to_upper(uint32_t c) {
+    if (c < 0x80) return is_ascii_lower(c) ? c - 32 : c;
     return static_cast<uint32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c)));
 }
 uint32_t to_lower(uint32_t c) {
+    if (c < 0x80) return is_ascii_upper(c) ? c + 32 : c;
     return static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
 }
 uint32_t to_title(uint32_t c) {
+    if (c < 0x80) return to_upper(c);
     return static_cast<uint32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c)));
 }
 
-bool is_cased(uint32_t c) {
-    const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-    return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
-           category == UTF8PROC_CATEGORY_LT;
+/// `mixed`: title case.
+Case case_of_character(uint32_t c) {
+    if (c < 0x80)
+        return is_ascii_lower(c) ? Case::lower : is_ascii_upper(c) ? Case::upper : Case::none;
+    switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+        case UTF8PROC_CATEGORY_LL:
+            return Case::lower;
+        case UTF8PROC_CATEGORY_LU:
+            return Case::upper;
+        case UTF8PROC_CATEGORY_LT:
+            return Case::mixed;
+        default:
+            return Case::none;
+    }
 }
 
 /// f(code point, position in bytes, length in bytes)
@@ -106,15 +122,23 @@ size_t character_offset(std::string_view s, int64_t character) {
     return i;
 }
 
-size_t find_text(std::string_view s, std::string_view what, size_t from) {
-    if (from > s.size()) return s.npos;
-    const void* found = memmem(s.data() + from, s.size() - from, what.data(), what.size());
-    return found == nullptr ? s.npos
-                            : static_cast<size_t>(static_cast<const char*>(found) - s.data());
+void append_hex(uint32_t value, int digits, std::string& out) {
+    for (int i = digits - 1; i >= 0; --i) out += "0123456789abcdef"[value >> (4 * i) & 15];
 }
 
-size_t find_last_text(std::string_view s, std::string_view what) {
-    const size_t found = find_text(reversed(s), reversed(what));
+size_t find_text(Heap& heap, std::string_view s, std::string_view what, size_t from) {
+    if (from > s.size()) return s.npos;
+    const void* const at = memmem(s.data() + from, s.size() - from, what.data(), what.size());
+    const size_t found =
+        at == nullptr ? s.npos : static_cast<size_t>(static_cast<const char*>(at) - s.data());
+    // glibc compares what is up to 256 bytes long at every place, if the text is made for that.
+    const size_t passed = std::min(found, s.size()) - from;
+    heap.charge_bytes(passed * std::min<size_t>(what.size(), 256) / 64);
+    return found;
+}
+
+size_t find_last_text(Heap& heap, std::string_view s, std::string_view what) {
+    const size_t found = find_text(heap, reversed(s), reversed(what));
     return found == s.npos ? s.npos : s.size() - found - what.size();
 }
 
@@ -152,7 +176,7 @@ std::string title(std::string_view s) {
     bool inside = false;
     return map_characters(s, [&](uint32_t c) {
         const uint32_t mapped = inside ? to_lower(c) : to_title(c);
-        inside = is_cased(c);
+        inside = case_of_character(c) != Case::none;
         return mapped;
     });
 }
@@ -168,8 +192,9 @@ std::string title_filter(std::string_view s) {
     });
 }
 
-std::string replace(std::string_view s, std::string_view from, std::string_view to, int64_t most,
-                    size_t limit) {
+std::string replace(Heap& heap, std::string_view s, std::string_view from, std::string_view to,
+                    int64_t most) {
+    const size_t limit = heap.limits().output;
     std::string out;
     const auto add = [&](std::string_view part) {
         if (out.size() + part.size() > limit) throw Fault("a replacement makes a string too long");
@@ -178,6 +203,7 @@ std::string replace(std::string_view s, std::string_view from, std::string_view 
     if (from.empty()) {  // between all characters, as Python does
         int64_t done = 0;
         each_character(s, [&](uint32_t, size_t i, size_t bytes) {
+            heap.charge(1);
             if (most < 0 || done++ < most) add(to);
             add(s.substr(i, bytes));
         });
@@ -186,7 +212,7 @@ std::string replace(std::string_view s, std::string_view from, std::string_view 
     }
     size_t at = 0;
     for (int64_t done = 0; most < 0 || done < most; ++done) {
-        const size_t found = find_text(s, from, at);
+        const size_t found = find_text(heap, s, from, at);
         if (found == s.npos) break;
         add(s.substr(at, found - at));
         add(to);
@@ -202,7 +228,7 @@ std::vector<std::string_view> split(Heap& heap, std::string_view s, std::string_
     const auto full = [&] { return most >= 0 && parts.size() >= most; };
     if (!separator.empty()) {
         size_t at = 0;
-        for (size_t found; !full() && (found = find_text(s, separator, at)) != s.npos;) {
+        for (size_t found; !full() && (found = find_text(heap, s, separator, at)) != s.npos;) {
             parts.add(s.substr(at, found - at));
             at = found + separator.size();
         }
@@ -234,7 +260,7 @@ std::vector<std::string_view> split_right(Heap& heap, std::string_view s,
         // From the left of the string written backwards.
         const std::string mirrored = reversed(s), mark = reversed(separator);
         size_t at = 0;
-        for (size_t found; !full() && (found = find_text(mirrored, mark, at)) != s.npos;) {
+        for (size_t found; !full() && (found = find_text(heap, mirrored, mark, at)) != s.npos;) {
             parts.add(s.substr(s.size() - found, found - at));
             at = found + mark.size();
         }
@@ -275,10 +301,9 @@ std::vector<std::string_view> split_lines(Heap& heap, std::string_view s, bool k
 Case case_of(std::string_view s) {
     bool any_lower = false, any_upper = false;
     each_character(s, [&](uint32_t c, size_t, size_t) {
-        if (!is_cased(c)) return;
-        (utf8proc_category(static_cast<utf8proc_int32_t>(c)) == UTF8PROC_CATEGORY_LL ? any_lower
-                                                                                     : any_upper) =
-            true;
+        const Case which = case_of_character(c);
+        any_lower = any_lower || which == Case::lower;
+        any_upper = any_upper || which == Case::upper || which == Case::mixed;
     });
     if (any_lower && any_upper) return Case::mixed;
     return any_lower ? Case::lower : any_upper ? Case::upper : Case::none;

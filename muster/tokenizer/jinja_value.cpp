@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/tokenizer/jinja_value.h"
 
-#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
+#include "muster/tokenizer/jinja_text.h"
 #include "muster/tokenizer/utf8.h"
 
 namespace muster::jinja {
@@ -69,7 +69,7 @@ bool less_lists(Heap& heap, const List& a, const List& b, int depth) {
 
 /// Python's str.isprintable of one character.
 bool printable(uint32_t c) {
-    if (c == ' ') return true;
+    if (c < 0x7F) return c >= ' ';
     switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
         case UTF8PROC_CATEGORY_CC:
         case UTF8PROC_CATEGORY_CF:
@@ -104,9 +104,11 @@ void quote(std::string_view s, std::string& out) {
         } else if (printable(c)) {
             out += s.substr(i, step.bytes);
         } else if (c < 0x100) {
-            out += fmt::format("\\x{:02x}", c);
+            out += "\\x";
+            append_hex(c, 2, out);
         } else {
-            out += c < 0x10000 ? fmt::format("\\u{:04x}", c) : fmt::format("\\U{:08x}", c);
+            out += c < 0x10000 ? "\\u" : "\\U";
+            append_hex(c, c < 0x10000 ? 4 : 8, out);
         }
         i += step.bytes;
     }
@@ -162,6 +164,7 @@ void print(Heap& heap, const Value& v, std::string& out, int depth) {
     check_nesting(depth);
     heap.charge(1);
     heap.charge_string(v);
+    const size_t before = out.size();
     if (out.size() > (size_t{64} << 20)) throw Fault("a printed value is larger than 64 MiB");
     switch (v.kind()) {
         case Kind::undefined:
@@ -195,6 +198,7 @@ void print(Heap& heap, const Value& v, std::string& out, int depth) {
             break;
         case Kind::callable:
             out += v.callable().printed();
+            heap.charge_bytes(out.size() - before);
     }
 }
 
