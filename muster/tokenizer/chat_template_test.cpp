@@ -80,6 +80,10 @@ TEST(ChatTemplate, LimitsHold) {
         "no error");
     EXPECT_NE(failure("{% for i in range(500) %}abcdef{% endfor %}", small), "no error");
     EXPECT_NE(failure("{{ 'x' * 1000000000 }}"), "no error");
+    for (int steps = 0; steps < 300; ++steps) {
+        small.limits.steps = steps;
+        EXPECT_THAT(failure("{{ 'a' * 9999 }}", small), HasSubstr("takes too long"));
+    }
     EXPECT_NE(failure("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "no error");
     EXPECT_NE(failure("{{ " + std::string(100'000, '(')), "no error");
     EXPECT_NE(failure("{{ " + std::string(100'000, '[') + " }}"), "no error");

@@ -139,8 +139,9 @@ class Callable : public Object {
 };
 
 /// Bounds on one rendering. A step is an evaluation of an expression, an element of a list or 16
-/// bytes of a string that is made or read. Steps bound time and memory: whatever may take longer
-/// than some 100 ns or allocate charges for that, and charges before it does so.
+/// bytes of a string that is made or read. Steps bound time and memory, so whatever takes longer
+/// than some 100 ns or allocates charges for it; what can grow far beyond what it read charges
+/// before.
 struct Limits {
     int64_t steps = 16'000'000;
     size_t output = size_t{64} << 20;  ///< bytes
