@@ -134,6 +134,17 @@ void seed_chat_template(const fs::path& directory) {
         "{{ raise_exception('no') if false else messages | selectattr('role', 'eq', 'user') | "
         "list | length }}" +
             std::string(1, '\0') + R"([{"role":"user","content":"x"}])");
+    // Long strings, and what reads them: mutations reach what the steps should bound.
+    muster::write_file(
+        directory / "long",
+        "{% set s = 'ab' * 999 %}{% set d = {s: s} %}{% for i in range(9) %}{{ s in d }}"
+        "{{ d[s] == s }}{{ s < s ~ i }}{{ ('b' * 99 ~ 'c') in s }}{{ s.rfind('c' ~ 'a' * 99) }}"
+        "{{ s.count('b') }}{{ s.split('ba', 2) | length }}{{ s.rsplit('ab') | last }}"
+        "{{ s.replace('a', '', 3) | wordcount }}{{ s.strip('ab') }}{{ s | trim | length }}"
+        "{{ s.startswith(s) }}{{ s.splitlines() | unique | list | length }}{{ s[::-2] | first }}"
+        "{{ '%.1s{:.1}' % s }}{{ '{!r:.1}'.format([s]) }}{{ [s, s] | sort | tojson(sort_keys=1) "
+        "| truncate(9) }}{{ s is upper }}{{ d | dictsort | map('first') | list == [s] }}"
+        "{% endfor %}");
 }
 
 /// A safetensors file of f32 tensors, all zero.

@@ -51,21 +51,26 @@ const std::string& ChatTemplate::text() const noexcept { return impl_->text; }
 std::string ChatTemplate::render(const nlohmann::ordered_json& messages,
                                  const ChatTemplateOptions& options) const {
     if (!messages.is_array()) throw Error(kWhere, "the messages are not a list");
-    const jinja::Limits limits{options.limits.steps, options.limits.output, options.limits.depth};
-    jinja::Interpreter interpreter(limits, options.now ? *options.now : std::time(nullptr));
-    define(interpreter, "bos_token", impl_->bos);
-    define(interpreter, "eos_token", impl_->eos);
-    define(interpreter, "messages", messages);
-    define(interpreter, "add_generation_prompt", options.add_generation_prompt);
-    define(interpreter, "tools", options.tools != nullptr ? *options.tools : nullptr);
-    define(interpreter, "documents", nullptr);
-    if (options.variables != nullptr) {
-        if (!options.variables->is_object())
-            throw Error(kWhere, "the further variables are not an object");
-        for (const auto& [name, value] : options.variables->items())
-            define(interpreter, name, value);
+    try {
+        const jinja::Limits limits{options.limits.steps, options.limits.output,
+                                   options.limits.depth};
+        jinja::Interpreter interpreter(limits, options.now ? *options.now : std::time(nullptr));
+        define(interpreter, "bos_token", impl_->bos);
+        define(interpreter, "eos_token", impl_->eos);
+        define(interpreter, "messages", messages);
+        define(interpreter, "add_generation_prompt", options.add_generation_prompt);
+        define(interpreter, "tools", options.tools != nullptr ? *options.tools : nullptr);
+        define(interpreter, "documents", nullptr);
+        if (options.variables != nullptr) {
+            if (!options.variables->is_object())
+                throw Error(kWhere, "the further variables are not an object");
+            for (const auto& [name, value] : options.variables->items())
+                define(interpreter, name, value);
+        }
+        return interpreter.render(impl_->block);
+    } catch (const jinja::Fault& fault) {  // before there is a line: too few steps to begin
+        throw Error(kWhere, fault.what());
     }
-    return interpreter.render(impl_->block);
 }
 
 ChatTemplateTexts chat_templates_of(const WeightMap& checkpoint) {

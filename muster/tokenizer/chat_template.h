@@ -16,7 +16,8 @@ class WeightMap;
 
 /// What one rendering may cost; untrusted templates cannot take more.
 struct ChatTemplateLimits {
-    int64_t steps = 16'000'000;        ///< evaluations, elements of lists, 16 bytes of strings
+    /// Evaluations, elements of lists, 16 bytes of a string that is made or read: some 100 ns each.
+    int64_t steps = 16'000'000;
     size_t output = size_t{64} << 20;  ///< bytes
     int depth = 400;                   ///< nested evaluations: blocks, expressions, macros
 };
@@ -37,8 +38,8 @@ struct ChatTemplateOptions {
 /// raise_exception, strftime_now, their tojson). Differences to Jinja2: whole numbers have 64 bits;
 /// no templates are included or inherited; `safe` and `escape` give plain strings; lists and
 /// dictionaries may be changed by their methods. Text that is no UTF-8 gets U+FFFD.
-/// Templates are untrusted: size, nesting, steps and output are bounded. Immutable, safe to use
-/// from several threads.
+/// Templates are untrusted: size, nesting, steps (and by them time and memory) and output are
+/// bounded. Immutable, safe to use from several threads.
 class ChatTemplate {
   public:
     /// `bos` and `eos` are the texts of these tokens, which templates write themselves. Throws

@@ -14,26 +14,30 @@ Value Macro::call(Interpreter& interpreter, Arguments arguments) {
     const size_t given = std::min(parameters.size(), arguments.values.size());
     // Undefined ones first: a default may name another parameter, but none around the macro.
     for (const Parameter& p : parameters)
-        inner->set(p.name, Undefined{std::make_shared<const std::string>("parameter '" + p.name +
-                                                                         "' was not provided")});
+        inner->set(interpreter.heap(), p.name,
+                   Undefined{std::make_shared<const std::string>(
+                       "parameter '" + p.name.substr(0, 100) + "' was not provided")});
     std::vector<bool> filled(parameters.size());
     for (size_t i = 0; i < given; ++i) {
-        inner->set(parameters[i].name, std::move(arguments.values[i]));
+        inner->set(interpreter.heap(), parameters[i].name, std::move(arguments.values[i]));
         filled[i] = true;
     }
     arguments.values.erase(arguments.values.begin(),
                            arguments.values.begin() + static_cast<ptrdiff_t>(given));
     for (size_t i = 0; i < parameters.size(); ++i) {
+        interpreter.heap().charge_search(arguments.named.size());
         const auto named =
-            std::find_if(arguments.named.begin(), arguments.named.end(),
-                         [&](const auto& entry) { return entry.first == parameters[i].name; });
+            std::find_if(arguments.named.begin(), arguments.named.end(), [&](const auto& entry) {
+                return equal(interpreter.heap(), entry.first, parameters[i].name);
+            });
         if (named != arguments.named.end()) {
             if (filled[i])
                 throw Fault("macro '" + name_ + "' got two values for '" + named->first + "'");
-            inner->set(named->first, std::move(named->second));
+            inner->set(interpreter.heap(), named->first, std::move(named->second));
             arguments.named.erase(named);
         } else if (!filled[i] && parameters[i].fallback) {
-            inner->set(parameters[i].name, interpreter.evaluate_in(*parameters[i].fallback, inner));
+            inner->set(interpreter.heap(), parameters[i].name,
+                       interpreter.evaluate_in(*parameters[i].fallback, inner));
         }
     }
     bind_more(interpreter, arguments, *inner);
@@ -50,7 +54,7 @@ void Macro::bind_more(Interpreter& interpreter, Arguments& arguments, Scope& sco
             caller = given->second;
             arguments.named.erase(given);
         }
-        scope.set("caller", caller);
+        scope.set(interpreter.heap(), "caller", caller);
     }
     if (!arguments.values.empty() && !definition_.takes_more_values)
         throw Fault("macro '" + name_ + "' takes at most " +
@@ -61,17 +65,18 @@ void Macro::bind_more(Interpreter& interpreter, Arguments& arguments, Scope& sco
     if (definition_.takes_more_values) {
         List* more = interpreter.heap().list(List::Type::tuple);
         more->items = std::move(arguments.values);
-        scope.set("varargs", Value(more));
+        scope.set(interpreter.heap(), "varargs", Value(more));
     }
     if (definition_.takes_more_named) {
         Dict* more = interpreter.heap().dict();
-        for (auto& [name, value] : arguments.named) more->set(text(name), std::move(value));
-        scope.set("kwargs", Value(more));
+        for (auto& [name, value] : arguments.named)
+            more->set(interpreter.heap(), interpreter.heap().string(name), std::move(value));
+        scope.set(interpreter.heap(), "kwargs", Value(more));
     }
 }
 
-Value Macro::attribute(Interpreter&, std::string_view name) {
-    return name == "name" ? text(name_) : Value();
+Value Macro::attribute(Interpreter& interpreter, std::string_view name) {
+    return name == "name" ? interpreter.heap().string(name_) : Value();
 }
 
 Value Loop::call(Interpreter& interpreter, Arguments arguments) {

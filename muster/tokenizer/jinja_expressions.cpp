@@ -102,9 +102,9 @@ Value Interpreter::evaluate_compound(const Expression& e) {
     }
 }
 
-Value Interpreter::name(const Expression& e) const {
+Value Interpreter::name(const Expression& e) {
     for (const Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get())
-        if (const Value* found = scope->find_here(e.text)) return *found;
+        if (const Value* found = scope->find_here(heap_, e.text)) return *found;
     return missing("'" + e.text.substr(0, 100) + "' is undefined");
 }
 
@@ -119,8 +119,7 @@ Value Interpreter::mapping(const Expression& e) {
     Dict* dict = heap_.dict();
     for (size_t i = 0; i < e.children.size(); i += 2) {
         Value key = evaluate(*e.children[i]);
-        heap_.charge(static_cast<int64_t>(dict->entries.size() / 8));
-        dict->set(std::move(key), evaluate(*e.children[i + 1]));
+        dict->set(heap_, std::move(key), evaluate(*e.children[i + 1]));
     }
     return Value(dict);
 }
@@ -152,7 +151,7 @@ Value Interpreter::comparison(const Expression& e) {
 
 Value Interpreter::concatenation(const Expression& e) {
     std::string joined;
-    for (const ExpressionPtr& child : e.children) joined += to_text(evaluate(*child));
+    for (const ExpressionPtr& child : e.children) joined += to_text(heap_, evaluate(*child));
     return heap_.string(std::move(joined));
 }
 
@@ -174,10 +173,15 @@ Value Interpreter::slice(const Expression& e) {
     if (object.is_string()) {
         const std::string& s = object.string();
         heap_.charge_bytes(s.size());
-        const std::vector<size_t> offsets = character_offsets(s);
-        const auto cut =
-            slice_bounds(bounds[0], bounds[1], bounds[2], static_cast<int64_t>(offsets.size()) - 1);
+        const auto cut = slice_bounds(bounds[0], bounds[1], bounds[2], count_characters(s));
         std::string out;
+        if (cut.step == 1) {
+            const size_t begin = character_offset(s, cut.begin);
+            const size_t end = character_offset(s, std::max(cut.begin, cut.end));
+            return heap_.string(s.substr(begin, end - begin));
+        }
+        heap_.charge(static_cast<int64_t>(s.size()));
+        const std::vector<size_t> offsets = character_offsets(s);
         for (const int64_t i : cut.positions()) {
             const auto at = static_cast<size_t>(i);
             out.append(s, offsets[at], offsets[at + 1] - offsets[at]);
@@ -200,7 +204,10 @@ Arguments Interpreter::arguments(const Expression& e, size_t first) {
     Arguments a;
     a.values.reserve(e.children.size() - first);
     for (size_t i = first; i < e.children.size(); ++i) a.values.push_back(evaluate(*e.children[i]));
-    for (const auto& [name, value] : e.named) a.named.emplace_back(name, evaluate(*value));
+    for (const auto& [name, value] : e.named) {
+        heap_.charge_bytes(name.size());
+        a.named.emplace_back(name, evaluate(*value));
+    }
     if (e.more_values)
         for (Value& value : elements(evaluate(*e.more_values)))
             a.values.push_back(std::move(value));
@@ -208,7 +215,7 @@ Arguments Interpreter::arguments(const Expression& e, size_t first) {
         const Value more = evaluate(*e.more_named);
         if (!more.is(Kind::dict)) throw Fault("** needs a dictionary, not a " + type_name(more));
         for (const auto& [key, value] : more.dict().entries)
-            a.named.emplace_back(to_text(key), value);
+            a.named.emplace_back(to_text(heap_, key), value);
     }
     line_ = e.line;
     return a;
@@ -247,8 +254,20 @@ bool Interpreter::tested(const Expression& e) {
     return test(e.text, value, arguments(e, 1));
 }
 
+/// What filters, tests and methods are given; they may read all of it without charging again.
+void Interpreter::charge_reading(const Value& value, const Arguments& arguments) {
+    heap_.charge(static_cast<int64_t>(arguments.values.size() + arguments.named.size()));
+    heap_.charge_string(value);
+    for (const Value& argument : arguments.values) heap_.charge_string(argument);
+    for (const auto& [name, argument] : arguments.named) {
+        heap_.charge_bytes(name.size());
+        heap_.charge_string(argument);
+    }
+}
+
 Value Interpreter::filter(const std::string& name, const Value& value, Arguments arguments) {
     heap_.charge(2);
+    charge_reading(value, arguments);
     Filter function = find_text_filter(name);
     if (function == nullptr) function = find_list_filter(name);
     if (function == nullptr) throw Fault("there is no filter named '" + name.substr(0, 100) + "'");
@@ -256,7 +275,7 @@ Value Interpreter::filter(const std::string& name, const Value& value, Arguments
 }
 
 bool Interpreter::test(const std::string& name, const Value& value, Arguments arguments) {
-    heap_.charge(2);
+    heap_.charge(2 + static_cast<int64_t>(arguments.values.size() + arguments.named.size()));
     const Test function = find_test(name);
     if (function == nullptr) throw Fault("there is no test named '" + name.substr(0, 100) + "'");
     return function(*this, value, arguments);
@@ -265,12 +284,14 @@ bool Interpreter::test(const std::string& name, const Value& value, Arguments ar
 Value Interpreter::attribute(const Value& object, std::string_view name) {
     if (object.undefined()) fail_undefined(object);
     if (const Method method = find_method(object, name))
-        return native(
-            heap_, std::string(name),
-            [object, method](Interpreter& i, const Arguments& a) { return method(i, object, a); });
+        return native(heap_, std::string(name),
+                      [object, method](Interpreter& i, const Arguments& a) {
+                          i.charge_reading(object, a);
+                          return method(i, object, a);
+                      });
     const Value* found = nullptr;
-    if (object.is(Kind::dict)) found = object.dict().find(name);
-    if (object.is(Kind::space)) found = object.space().attributes.find(name);
+    if (object.is(Kind::dict)) found = object.dict().find(heap_, name);
+    if (object.is(Kind::space)) found = object.space().attributes.find(heap_, name);
     if (found != nullptr) return *found;
     if (object.is(Kind::callable)) {
         Value value = object.callable().attribute(*this, name);
@@ -280,10 +301,10 @@ Value Interpreter::attribute(const Value& object, std::string_view name) {
 }
 
 Value Interpreter::item(const Value& object, const Value& key) {
+    heap_.charge(1);
     if (object.undefined()) fail_undefined(object);
     if (object.is(Kind::dict)) {
-        heap_.charge(static_cast<int64_t>(object.dict().entries.size() / 8));
-        if (const Value* found = object.dict().find(key)) return *found;
+        if (const Value* found = object.dict().find(heap_, key)) return *found;
     } else if (key.is_whole() && object.is(Kind::list) && object.list().indexable()) {
         const std::vector<Value>& items = object.list().items;
         const auto size = static_cast<int64_t>(items.size());
@@ -292,16 +313,17 @@ Value Interpreter::item(const Value& object, const Value& key) {
     } else if (key.is_whole() && object.is_string()) {
         const std::string& s = object.string();
         heap_.charge_bytes(s.size());
-        const std::vector<size_t> offsets = character_offsets(s);
-        const auto size = static_cast<int64_t>(offsets.size()) - 1;
+        const int64_t size = count_characters(s);
         const int64_t i = key.whole() < 0 ? key.whole() + size : key.whole();
-        const auto at = static_cast<size_t>(i);
-        if (i >= 0 && i < size)
-            return heap_.string(s.substr(offsets[at], offsets[at + 1] - offsets[at]));
+        if (i >= 0 && i < size) {
+            const size_t begin = character_offset(s, i);
+            return heap_.string(
+                s.substr(begin, next_utf8(std::string_view(s).substr(begin)).bytes));
+        }
     }
     if (key.is_string()) return attribute(object, key.string());
     return missing("a " + type_name(object) + " has no element " +
-                   representation(key).substr(0, 100));
+                   representation(heap_, key).substr(0, 100));
 }
 
 std::vector<Value> Interpreter::elements(const Value& iterable) {
@@ -311,7 +333,7 @@ std::vector<Value> Interpreter::elements(const Value& iterable) {
             break;
         case Kind::string: {
             const std::string& s = iterable.string();
-            heap_.charge(2 * count_characters(s));
+            heap_.charge(4 * count_characters(s));
             for (size_t i = 0; i < s.size();) {
                 const uint32_t bytes = next_utf8(std::string_view(s).substr(i)).bytes;
                 out.push_back(text(std::string_view(s).substr(i, bytes)));
@@ -339,12 +361,12 @@ bool Interpreter::contains(const Value& container, const Value& element) {
         if (element.undefined()) fail_undefined(element);
         if (!element.is_string())
             throw Fault("`in` looks for a " + type_name(element) + " in a string");
-        heap_.charge_bytes(container.string().size());
-        return container.string().find(element.string()) != std::string::npos;
+        heap_.charge_string(container);
+        heap_.charge_string(element);
+        return find_text(heap_, container.string(), element.string()) != std::string::npos;
     }
     if (container.is(Kind::dict)) {
-        heap_.charge(static_cast<int64_t>(container.dict().entries.size() / 8));
-        return container.dict().find(element) != nullptr;
+        return container.dict().find(heap_, element) != nullptr;
     }
     const std::vector<Value> values = elements(container);
     return std::any_of(values.begin(), values.end(),

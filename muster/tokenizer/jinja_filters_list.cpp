@@ -28,13 +28,13 @@ Value plain_list(Interpreter& in, std::vector<Value> items) {
 /// `a.b.0` of an element; an attribute that is given as a number is an index.
 class Path {
   public:
-    explicit Path(const Value& attribute) {
+    Path(Heap& heap, const Value& attribute) {
         if (attribute.none() || attribute.undefined()) return;
         if (!attribute.is_string()) {
             parts_.push_back(attribute);
             return;
         }
-        for (const std::string_view part : split(attribute.string(), ".", -1)) {
+        for (const std::string_view part : split(heap, attribute.string(), ".", -1)) {
             const bool number =
                 !part.empty() && part.size() < 10 &&
                 std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
@@ -103,15 +103,15 @@ Value end_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value join_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("join", a, {"d", "attribute"});
-    const std::string separator = bound.given(0) ? to_text(*bound[0]) : "";
-    const Path path(bound.given(1) ? *bound[1] : Value(None{}));
+    const std::string separator = bound.given(0) ? to_text(in.heap(), *bound[0]) : "";
+    const Path path(in.heap(), bound.given(1) ? *bound[1] : Value(None{}));
     std::string out;
     bool first = true;
     for (const Value& v : in.elements(value)) {
+        const std::string part = to_text(in.heap(), path.of(in, v));
+        in.heap().charge_bytes(separator.size() + part.size());
         if (!first) out += separator;
         first = false;
-        const std::string part = to_text(path.of(in, v));
-        in.heap().charge_bytes(separator.size() + part.size());
         out += part;
     }
     return in.heap().string(std::move(out));
@@ -154,10 +154,12 @@ Value sort_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("sort", a, {"reverse", "case_sensitive", "attribute"});
     std::vector<Path> paths;
     if (bound.given(2) && bound[2]->is_string()) {
-        for (const std::string_view part : split(bound[2]->string(), ",", -1))
-            paths.emplace_back(text(part));
+        for (const std::string_view part : split(in.heap(), bound[2]->string(), ",", -1)) {
+            in.heap().charge(4);
+            paths.emplace_back(in.heap(), text(part));
+        }
     } else {
-        paths.emplace_back(bound.given(2) ? *bound[2] : Value(None{}));
+        paths.emplace_back(in.heap(), bound.given(2) ? *bound[2] : Value(None{}));
     }
     const std::vector<Value> items = in.elements(value);
     std::vector<Value> keys;
@@ -174,7 +176,7 @@ Value sort_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value unique_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("unique", a, {"case_sensitive", "attribute"});
-    const Path path(bound.given(1) ? *bound[1] : Value(None{}));
+    const Path path(in.heap(), bound.given(1) ? *bound[1] : Value(None{}));
     std::vector<Value> seen, out;
     for (const Value& item : in.elements(value)) {
         const Value key = folded(in, path.of(in, item), bound.flag(0, false));
@@ -190,7 +192,7 @@ Value unique_filter(Interpreter& in, const Value& value, const Arguments& a) {
 template <bool largest>
 Value extreme_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound(largest ? "max" : "min", a, {"case_sensitive", "attribute"});
-    const Path path(bound.given(1) ? *bound[1] : Value(None{}));
+    const Path path(in.heap(), bound.given(1) ? *bound[1] : Value(None{}));
     std::optional<Value> best, best_key;
     for (const Value& item : in.elements(value)) {
         const Value key = folded(in, path.of(in, item), bound.flag(0, false));
@@ -206,7 +208,7 @@ Value extreme_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value sum_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("sum", a, {"attribute", "start"});
-    const Path path(bound.given(0) ? *bound[0] : Value(None{}));
+    const Path path(in.heap(), bound.given(0) ? *bound[0] : Value(None{}));
     Value sum = bound.given(1) ? *bound[1] : Value(int64_t{0});
     for (const Value& item : in.elements(value)) sum = in.binary("+", sum, path.of(in, item));
     return sum;
@@ -216,7 +218,7 @@ Value map_filter(Interpreter& in, const Value& value, const Arguments& a) {
     std::vector<Value> out;
     if (a.values.empty()) {
         const Bound bound("map", a, {"attribute", "default"}, 1);
-        const Path path(*bound[0]);
+        const Path path(in.heap(), *bound[0]);
         for (const Value& item : in.elements(value)) out.push_back(path.of(in, item, bound[1]));
     } else {
         if (!a.values[0].is_string()) throw Fault("map() needs the name of a filter");
@@ -231,10 +233,10 @@ Value map_filter(Interpreter& in, const Value& value, const Arguments& a) {
 template <bool keep, bool by_attribute>
 Value select_filter(Interpreter& in, const Value& value, const Arguments& a) {
     Arguments rest = a;
-    Path path(Value(None{}));
+    Path path(in.heap(), Value(None{}));
     if (by_attribute) {
         if (rest.values.empty()) throw Fault("selectattr() needs the name of an attribute");
-        path = Path(rest.values.front());
+        path = Path(in.heap(), rest.values.front());
         rest.values.erase(rest.values.begin());
     }
     std::string test;
@@ -254,7 +256,7 @@ Value select_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value group_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("groupby", a, {"attribute", "default", "case_sensitive"}, 1);
-    const Path path(*bound[0]);
+    const Path path(in.heap(), *bound[0]);
     const std::vector<Value> items = in.elements(value);
     std::vector<Value> keys, shown;
     for (const Value& item : items) {
@@ -316,7 +318,7 @@ Value slice_filter(Interpreter& in, const Value& value, const Arguments& a) {
 Value attribute_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("attr", a, {"name"}, 1);
     // As Python's getattr: what a dictionary holds are no attributes.
-    const std::string name = to_text(*bound[0]);
+    const std::string name = to_text(in.heap(), *bound[0]);
     if (value.is(Kind::dict) && find_method(value, name) == nullptr) return {};
     return in.attribute(value, name);
 }

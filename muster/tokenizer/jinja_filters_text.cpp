@@ -19,17 +19,17 @@ constexpr int64_t kMaxWidth = 1'000'000;
 template <std::string (*f)(std::string_view)>
 Value map_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("the filter", a, {});
-    return in.heap().string(f(to_text(value)));
+    return in.heap().string(f(to_text(in.heap(), value)));
 }
 
 Value string_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("string", a, {});
-    return value.is_string() ? value : in.heap().string(to_text(value));
+    return value.is_string() ? value : in.heap().string(to_text(in.heap(), value));
 }
 
 Value trim_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("trim", a, {"chars"});
-    const std::string s = to_text(value);
+    const std::string s = to_text(in.heap(), value);
     if (!bound.given(0) || bound[0]->none()) return in.heap().string(std::string(strip(s)));
     const std::string_view characters = bound.string(0, {});
     in.heap().charge_bytes(s.size() * (1 + characters.size() / 16));
@@ -38,17 +38,16 @@ Value trim_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value replace_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("replace", a, {"old", "new", "count"}, 2);
-    const std::string s = to_text(value);
-    in.heap().charge_bytes(s.size());
+    const std::string s = to_text(in.heap(), value);
     const int64_t most = bound.given(2) && bound[2]->none() ? -1 : bound.whole(2, -1);
     return in.heap().string(
-        replace(s, to_text(*bound[0]), to_text(*bound[1]), most, in.heap().limits().output));
+        replace(in.heap(), s, to_text(in.heap(), *bound[0]), to_text(in.heap(), *bound[1]), most));
 }
 
 Value escape_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("escape", a, {});
     std::string out;
-    for (const char c : to_text(value)) {
+    for (const char c : to_text(in.heap(), value)) {
         switch (c) {
             case '&':
                 out += "&amp;";
@@ -86,7 +85,7 @@ Value indent_filter(Interpreter& in, const Value& value, const Arguments& a) {
     if (!value.is_string()) throw Fault("indent() needs a string, not a " + type_name(value));
     const bool blank = bound.flag(2, false);
     const std::string ended = value.string() + "\n";
-    const std::vector<std::string_view> lines = split_lines(ended);
+    const std::vector<std::string_view> lines = split_lines(in.heap(), ended);
     in.heap().charge_bytes(ended.size() + lines.size() * pad.size());
     std::string out = bound.flag(1, false) ? pad : "";
     for (size_t i = 0; i < lines.size(); ++i) {
@@ -99,7 +98,7 @@ Value indent_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value center_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("center", a, {"width"});
-    const std::string s = to_text(value);
+    const std::string s = to_text(in.heap(), value);
     const int64_t width = bound.whole(0, 80), size = count_characters(s);
     if (width > kMaxWidth) throw Fault("center(): the width is too large");
     if (width <= size) return in.heap().string(s);
@@ -111,21 +110,21 @@ Value center_filter(Interpreter& in, const Value& value, const Arguments& a) {
 
 Value truncate_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("truncate", a, {"length", "killwords", "end", "leeway"});
-    const std::string s = to_text(value), end = bound.string(2, "...");
+    const std::string s = to_text(in.heap(), value), end = bound.string(2, "...");
     const int64_t length = bound.whole(0, 255), leeway = bound.whole(3, 5);
     if (length < count_characters(end)) throw Fault("truncate(): the length is below the end's");
     if (count_characters(s) <= length + leeway) return in.heap().string(s);
-    const auto keep = static_cast<size_t>(length - count_characters(end));
-    std::string cut = s.substr(0, character_offsets(s)[keep]);
+    const int64_t keep = length - count_characters(end);
+    std::string cut = s.substr(0, character_offset(s, keep));
     if (!bound.flag(1, false)) cut = cut.substr(0, cut.rfind(' '));
     return in.heap().string(cut + end);
 }
 
-Value word_count_filter(Interpreter&, const Value& value, const Arguments& a) {
+Value word_count_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("wordcount", a, {});
     int64_t words = 0;
     bool inside = false;
-    const std::string s = to_text(value);
+    const std::string s = to_text(in.heap(), value);
     for (size_t i = 0; i < s.size();) {
         const Utf8Step step = next_utf8(std::string_view(s).substr(i));
         const uint32_t c = step.code_point;
@@ -141,7 +140,7 @@ Value word_count_filter(Interpreter&, const Value& value, const Arguments& a) {
 Value url_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("urlencode", a, {});
     std::string out;
-    for (const char c : to_text(value)) {
+    for (const char c : to_text(in.heap(), value)) {
         static constexpr std::string_view kPlain = "-._~/";
         const auto byte = static_cast<uint8_t>(c);
         if (byte < 0x80 && (std::isalnum(byte) != 0 || kPlain.find(c) != kPlain.npos)) {
@@ -157,15 +156,15 @@ Value url_filter(Interpreter& in, const Value& value, const Arguments& a) {
 Value format_filter(Interpreter& in, const Value& value, const Arguments& a) {
     if (!a.named.empty() && !a.values.empty())
         throw Fault("format() takes unnamed or named values, not both");
-    const std::string s = to_text(value);
+    const std::string s = to_text(in.heap(), value);
     if (!a.named.empty()) {
         Dict* dict = in.heap().dict();
-        for (const auto& [name, v] : a.named) dict->set(text(name), v);
-        return in.heap().string(format_percent(s, Value(dict)));
+        for (const auto& [name, v] : a.named) dict->set(in.heap(), in.heap().string(name), v);
+        return in.heap().string(format_percent(in.heap(), s, Value(dict)));
     }
     List* tuple = in.heap().list(List::Type::tuple);
     tuple->items = a.values;
-    return in.heap().string(format_percent(s, Value(tuple)));
+    return in.heap().string(format_percent(in.heap(), s, Value(tuple)));
 }
 
 /// A whole number written in text, with Python's blanks, signs and underscores; false: none.
@@ -256,8 +255,9 @@ double rounded(double value, int64_t digits) {
     return result;
 }
 
-Value round_filter(Interpreter&, const Value& value, const Arguments& a) {
+Value round_filter(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("round", a, {"precision", "method"});
+    in.heap().charge(8);
     if (value.undefined()) fail_undefined(value);
     if (!value.is_number()) throw Fault("round() needs a number, not a " + type_name(value));
     const int64_t digits = bound.whole(0, 0);
@@ -305,7 +305,7 @@ Value to_json_filter(Interpreter& in, const Value& value, const Arguments& a) {
         style.after_key = parts[1].string();
     }
     style.sort_keys = bound.flag(3, false);
-    return in.heap().string(to_json(value, style));
+    return in.heap().string(to_json(in.heap(), value, style));
 }
 
 struct Entry {

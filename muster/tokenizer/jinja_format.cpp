@@ -92,7 +92,7 @@ std::string format_whole(int64_t n, const Spec& spec) {
     return padded(std::move(sign), std::move(digits), spec, '>');
 }
 
-std::string format_real(double d, const Spec& spec) {
+std::string format_real(Heap& heap, double d, const Spec& spec) {
     std::string digits;
     const double magnitude = std::fabs(d);
     const bool percent = spec.type == '%';
@@ -101,8 +101,10 @@ std::string format_real(double d, const Spec& spec) {
     } else {
         const char type = percent ? 'f' : spec.type == '\0' ? 'g' : spec.type;
         const char format[] = {'%', '.', '*', type, '\0'};
-        std::string buffer(static_cast<size_t>(kMaxWidth) + 400, '\0');
         const int precision = spec.precision < 0 ? 6 : static_cast<int>(spec.precision);
+        std::string buffer(static_cast<size_t>(precision) + 400, '\0');
+        // glibc takes many microseconds for 300 digits.
+        heap.charge(static_cast<int64_t>(buffer.size()));
         const int n = std::snprintf(buffer.data(), buffer.size(), format, precision,
                                     percent ? magnitude * 100 : magnitude);
         digits = buffer.substr(0, static_cast<size_t>(std::max(n, 0)));
@@ -117,7 +119,7 @@ std::string format_real(double d, const Spec& spec) {
 std::string format_text(const std::string& s, const Spec& spec, char align) {
     std::string body = s;
     if (spec.precision >= 0 && spec.precision < count_characters(s))
-        body = s.substr(0, character_offsets(s)[static_cast<size_t>(spec.precision)]);
+        body = s.substr(0, character_offset(s, spec.precision));
     return padded("", std::move(body), spec, align);
 }
 
@@ -130,7 +132,8 @@ bool is_real_type(char type) {
 
 class Percent {
   public:
-    Percent(const std::string& format, const Value& values) : format_(format), values_(values) {
+    Percent(Heap& heap, const std::string& format, const Value& values)
+        : heap_(heap), format_(format), values_(values) {
         several_ = values.is(Kind::list) && values.list().type == List::Type::tuple;
     }
 
@@ -179,6 +182,7 @@ class Percent {
     }
 
     void directive() {
+        heap_.charge(4);
         Spec spec;
         Value value;
         bool named = false;
@@ -186,8 +190,8 @@ class Percent {
             const size_t end = format_.find(')', at_);
             if (end == format_.npos || !values_.is(Kind::dict))
                 throw Fault("a format with names needs a dictionary");
-            const Value* found =
-                values_.dict().find(std::string_view(format_).substr(at_ + 1, end - at_ - 1));
+            const Value* found = values_.dict().find(
+                heap_, std::string_view(format_).substr(at_ + 1, end - at_ - 1));
             if (found == nullptr) throw Fault("a format names a key that is not there");
             value = *found;
             named = by_name_ = true;
@@ -239,7 +243,8 @@ class Percent {
     void convert(const Value& value, char type, Spec spec) {
         if (type == 's' || type == 'r' || type == 'a') {
             if (spec.align == '=') spec.align = '>', spec.fill = " ";
-            out_ += format_text(type == 's' ? to_text(value) : representation(value), spec, '>');
+            out_ += format_text(type == 's' ? to_text(heap_, value) : representation(heap_, value),
+                                spec, '>');
             return;
         }
         if (value.undefined()) fail_undefined(value);
@@ -254,12 +259,13 @@ class Percent {
             if (type == 'd' || type == 'i' || type == 'u') spec.type = '\0';
             out_ += format_whole(value.is_whole() ? value.whole() : static_cast<int64_t>(d), spec);
         } else if (is_real_type(type)) {
-            out_ += format_real(value.real(), spec);
+            out_ += format_real(heap_, value.real(), spec);
         } else {
             throw Fault(std::string("a format has an unknown type %") + type);
         }
     }
 
+    Heap& heap_;
     const std::string& format_;
     const Value& values_;
     bool several_ = false, by_name_ = false;
@@ -275,7 +281,7 @@ Spec read_spec(std::string_view s) {
     size_t i = 0;
     const auto is_align = [&](size_t at) { return at < s.size() && kAligns.find(s[at]) != s.npos; };
     if (!s.empty()) {
-        const auto first = character_offsets(s)[1];
+        const size_t first = character_offset(s, 1);
         if (is_align(first)) {
             spec.fill = std::string(s.substr(0, first));
             spec.align = s[first];
@@ -299,21 +305,22 @@ Spec read_spec(std::string_view s) {
     return spec;
 }
 
-std::string format_value(const Value& value, std::string_view text) {
-    if (text.empty()) return to_text(value);
+std::string format_value(Heap& heap, const Value& value, std::string_view text) {
+    if (text.empty()) return to_text(heap, value);
     if (value.undefined()) fail_undefined(value);
     Spec spec = read_spec(text);
     const bool whole_type =
         spec.type == '\0' || std::string_view("dxXobn").find(spec.type) != std::string_view::npos;
     if (value.is_string() && (spec.type == 's' || spec.type == '\0')) {
         if (spec.align == '=' && spec.fill == "0") spec.align = '<';
+        heap.charge_string(value);
         if (spec.align != '=') return format_text(value.string(), spec, '<');
     } else if (value.is_whole() && whole_type && spec.precision < 0) {
         if (spec.type == 'd' || spec.type == 'n') spec.type = '\0';
         return format_whole(value.whole(), spec);
     } else if (value.is_number() &&
                (is_real_type(spec.type) || (value.is(Kind::real) && spec.type == '\0'))) {
-        return format_real(value.real(), spec);
+        return format_real(heap, value.real(), spec);
     }
     throw Fault("a format specification does not suit a " + type_name(value));
 }
@@ -360,10 +367,11 @@ class Braces {
             inside.remove_suffix(2);
         }
         Value value = look_up(inside);
-        if (conversion == 'r' || conversion == 'a') value = text(representation(value));
-        if (conversion == 's') value = text(to_text(value));
-        in_.heap().charge(1);
-        out_ += format_value(value, spec);
+        if (conversion == 'r' || conversion == 'a')
+            value = in_.heap().string(representation(in_.heap(), value));
+        if (conversion == 's') value = in_.heap().string(to_text(in_.heap(), value));
+        in_.heap().charge(4);
+        out_ += format_value(in_.heap(), value, spec);
     }
 
     Value look_up(std::string_view path) {
@@ -391,8 +399,9 @@ class Braces {
             if (i >= arguments_.values.size()) throw Fault("a format has more places than values");
             return arguments_.values[i];
         }
+        in_.heap().charge_search(arguments_.named.size());
         for (const auto& [given, value] : arguments_.named)
-            if (given == name) return value;
+            if (equal(in_.heap(), given, name)) return value;
         throw Fault("a format names '" + std::string(name.substr(0, 100)) +
                     "', which is not given");
     }
@@ -406,8 +415,9 @@ class Braces {
 
 }  // namespace
 
-std::string format_percent(const std::string& format, const Value& values) {
-    return Percent(format, values).run();
+std::string format_percent(Heap& heap, const std::string& format, const Value& values) {
+    heap.charge_bytes(format.size());
+    return Percent(heap, format, values).run();
 }
 
 std::string format_braces(Interpreter& interpreter, const std::string& format,

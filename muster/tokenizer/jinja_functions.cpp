@@ -39,8 +39,7 @@ Value range(Interpreter& in, const Arguments& a) {
 void fill(Interpreter& in, const Arguments& a, Dict& dict) {
     if (a.values.size() > 1) throw Fault("dict() and namespace() take one unnamed argument");
     const auto put = [&](Value key, Value value) {
-        in.heap().charge(4 + static_cast<int64_t>(dict.entries.size() / 8));
-        dict.set(std::move(key), std::move(value));
+        dict.set(in.heap(), std::move(key), std::move(value));
     };
     for (const Value& given : a.values) {
         if (given.is(Kind::dict)) {
@@ -53,7 +52,7 @@ void fill(Interpreter& in, const Arguments& a, Dict& dict) {
             put(two[0], two[1]);
         }
     }
-    for (const auto& [name, value] : a.named) put(text(name), value);
+    for (const auto& [name, value] : a.named) put(in.heap().string(name), value);
 }
 
 Value make_dict(Interpreter& in, const Arguments& a) {
@@ -122,14 +121,15 @@ Value make_cycler(Interpreter& in, const Arguments& a) {
     return Value(static_cast<Callable*>(in.heap().make<Cycler>(a.values)));
 }
 
-Value raise(Interpreter&, const Arguments& a) {
+Value raise(Interpreter& in, const Arguments& a) {
     const Bound bound("raise_exception", a, {"message"}, 1);
-    throw Fault("the template refuses the conversation: " + to_text(*bound[0]).substr(0, 1000));
+    throw Fault("the template refuses the conversation: " +
+                to_text(in.heap(), *bound[0]).substr(0, 1000));
 }
 
 Value date_text(Interpreter& in, const Arguments& a) {
     const Bound bound("strftime_now", a, {"format"}, 1);
-    const std::string format = to_text(*bound[0]);
+    const std::string format = to_text(in.heap(), *bound[0]);
     if (format.size() > 1000) throw Fault("strftime_now(): the format is longer than 1000 bytes");
     const std::time_t now = in.now();
     std::tm parts{};
@@ -137,6 +137,7 @@ Value date_text(Interpreter& in, const Arguments& a) {
     // A mark tells an empty result from one that does not fit.
     const std::string marked = format + "|";
     std::string buffer(64 + 100 * marked.size(), '\0');
+    in.heap().charge_bytes(buffer.size());
     const size_t size = std::strftime(buffer.data(), buffer.size(), marked.c_str(), &parts);
     if (size == 0) throw Fault("strftime_now(): the format asks for too much");
     return in.heap().string(to_valid_utf8(buffer.substr(0, size - 1)));

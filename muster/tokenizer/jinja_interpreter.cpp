@@ -14,15 +14,18 @@ namespace muster::jinja {
 using Kind = Value::Kind;
 using Type = Statement::Type;
 
-const Value* Scope::find_here(std::string_view name) const {
+const Value* Scope::find_here(Heap& heap, std::string_view name) const {
+    heap.charge_search(names.size());
     for (const auto& entry : names)
-        if (entry.first == name) return &entry.second;
+        if (equal(heap, entry.first, name)) return &entry.second;
     return nullptr;
 }
 
-void Scope::set(std::string_view name, Value value) {
+void Scope::set(Heap& heap, std::string_view name, Value value) {
+    heap.charge_bytes(name.size());
+    heap.charge_search(names.size());
     for (auto& entry : names) {
-        if (entry.first != name) continue;
+        if (!equal(heap, entry.first, name)) continue;
         entry.second = std::move(value);
         return;
     }
@@ -72,7 +75,7 @@ Interpreter::Flow Interpreter::execute(const Statement& s) {
             write(s.text);
             break;
         case Type::output:
-            write(to_text(evaluate(*s.expression)));
+            write(to_text(heap_, evaluate(*s.expression)));
             break;
         case Type::branch:
             return branch(s);
@@ -88,7 +91,7 @@ Interpreter::Flow Interpreter::execute(const Statement& s) {
             Value value = heap_.string(captured(s.blocks[0], std::move(inner)));
             if (s.expression) value = filtered(*s.expression, &value);
             if (s.type == Type::filter) {
-                write(to_text(value));
+                write(to_text(heap_, value));
             } else {
                 assign(s.target, value);
             }
@@ -171,7 +174,7 @@ Interpreter::Flow Interpreter::turns(const Statement& s, std::vector<Value> item
         heap_.charge(4);
         scope_ = std::make_shared<Scope>();
         scope_->parent = scope;
-        scope_->set("loop", Value(static_cast<Callable*>(loop)));
+        scope_->set(heap_, "loop", Value(static_cast<Callable*>(loop)));
         assign(s.target, loop->item());
         if (execute(s.blocks[0]) == Flow::leave) break;
     }
@@ -210,19 +213,14 @@ Value Interpreter::evaluate_in(const Expression& e, const ScopePtr& scope) {
 
 void Interpreter::assign(const Target& target, const Value& value) {
     if (!target.several.empty()) return assign_several(target, value);
-    if (target.attribute.empty()) {
-        heap_.charge(2 + static_cast<int64_t>(scope_->names.size() / 8));
-        return scope_->set(target.name, value);
-    }
+    if (target.attribute.empty()) return scope_->set(heap_, target.name, value);
     for (const Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get()) {
-        const Value* found = scope->find_here(target.name);
+        const Value* found = scope->find_here(heap_, target.name);
         if (found == nullptr) continue;
         if (!found->is(Kind::space))
             throw Fault("`" + target.name + "` is a " + type_name(*found) +
                         ", expected a namespace, whose attributes can be set");
-        Dict& attributes = found->space().attributes;
-        heap_.charge(4 + static_cast<int64_t>(attributes.entries.size() / 8));
-        return attributes.set(text(target.attribute), value);
+        return found->space().attributes.set(heap_, heap_.string(target.attribute), value);
     }
     throw Fault("'" + target.name + "' is undefined, expected a namespace");
 }
@@ -237,13 +235,14 @@ void Interpreter::assign_several(const Target& target, const Value& value) {
 }
 
 void Interpreter::define_macro(const Statement& s) {
+    heap_.charge_bytes(s.text.size());
     Macro* macro = heap_.make<Macro>(s, s.text, scope_);
-    scope_->set(s.text, Value(static_cast<Callable*>(macro)));
+    scope_->set(heap_, s.text, Value(static_cast<Callable*>(macro)));
 }
 
 void Interpreter::call_block(const Statement& s) {
     const Value caller(static_cast<Callable*>(heap_.make<Macro>(s, "caller", scope_)));
-    write(to_text(call_expression(*s.expression, &caller)));
+    write(to_text(heap_, call_expression(*s.expression, &caller)));
 }
 
 }  // namespace muster::jinja

@@ -19,8 +19,9 @@ struct Scope {
     std::vector<std::pair<std::string, Value>> names;
     std::shared_ptr<Scope> parent;
 
-    const Value* find_here(std::string_view name) const;
-    void set(std::string_view name, Value value);
+    /// Their cost is charged.
+    const Value* find_here(Heap& heap, std::string_view name) const;
+    void set(Heap& heap, std::string_view name, Value value);
 };
 using ScopePtr = std::shared_ptr<Scope>;
 
@@ -31,7 +32,9 @@ class Interpreter {
     Interpreter(const Limits& limits, std::time_t now);
 
     /// Gives the template a variable.
-    void define(std::string_view name, Value value) { globals_->set(name, std::move(value)); }
+    void define(std::string_view name, Value value) {
+        globals_->set(heap_, name, std::move(value));
+    }
     /// Throws muster::Error.
     std::string render(const Block& block);
 
@@ -78,7 +81,7 @@ class Interpreter {
 
     Value evaluate(const Expression& e);
     Value evaluate_compound(const Expression& e);
-    Value name(const Expression& e) const;
+    Value name(const Expression& e);
     Value sequence(const Expression& e);
     Value mapping(const Expression& e);
     Value comparison(const Expression& e);
@@ -89,6 +92,7 @@ class Interpreter {
     Value filtered(const Expression& e, const Value* innermost);
     bool tested(const Expression& e);
     Arguments arguments(const Expression& e, size_t first);
+    void charge_reading(const Value& value, const Arguments& arguments);
 
     Heap heap_;
     std::time_t now_;
@@ -151,10 +155,11 @@ struct JsonStyle {
     bool sort_keys = false;
     std::string between = ", ", after_key = ": ";
 };
-std::string to_json(const Value& value, const JsonStyle& style);
+/// Its cost is charged.
+std::string to_json(Heap& heap, const Value& value, const JsonStyle& style);
 
-/// Python's `%` of strings and str.format() (jinja_format.cpp). Throw Fault.
-std::string format_percent(const std::string& format, const Value& values);
+/// Python's `%` of strings and str.format() (jinja_format.cpp); their cost is charged. Throw Fault.
+std::string format_percent(Heap& heap, const std::string& format, const Value& values);
 std::string format_braces(Interpreter& interpreter, const std::string& format,
                           const Arguments& arguments);
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON <-> values; written as Python's json.dumps does.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "muster/tokenizer/jinja_interpreter.h"
+#include "muster/tokenizer/jinja_text.h"
 #include "muster/tokenizer/utf8.h"
 
 namespace muster::jinja {
@@ -21,16 +20,25 @@ void check_nesting(int depth) {
 }
 
 void write_character(uint32_t c, std::string_view bytes, bool ascii, std::string& out) {
+    const auto unit = [&](uint32_t value) {
+        out += "\\u";
+        append_hex(value, 4, out);
+    };
     static constexpr std::string_view kFrom = "\"\\\n\r\t\f\b", kTo = "\"\\nrtfb";
     const size_t simple = c < 0x80 ? kFrom.find(static_cast<char>(c)) : kFrom.npos;
     if (simple != kFrom.npos) {
         out += '\\';
         out += kTo[simple];
     } else if (c < 0x20 || (ascii && c > 0x7E && c < 0x10000)) {
-        out += c == 0x7F ? std::string(1, '\x7F') : fmt::format("\\u{:04x}", c);
+        if (c == 0x7F) {
+            out += '\x7F';
+        } else {
+            unit(c);
+        }
     } else if (ascii && c >= 0x10000) {
         const uint32_t pair = c - 0x10000;
-        out += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + (pair >> 10), 0xDC00 + (pair & 0x3FF));
+        unit(0xD800 + (pair >> 10));
+        unit(0xDC00 + (pair & 0x3FF));
     } else {
         out += bytes;
     }
@@ -38,10 +46,11 @@ void write_character(uint32_t c, std::string_view bytes, bool ascii, std::string
 
 class Writer {
   public:
-    explicit Writer(const JsonStyle& style) : style_(style) {}
+    Writer(Heap& heap, const JsonStyle& style) : heap_(heap), style_(style) {}
 
     void write(const Value& v, int depth) {
         check_nesting(depth);
+        heap_.charge(1);
         if (out.size() > kMaxBytes) throw Fault("JSON is larger than 64 MiB");
         switch (v.kind()) {
             case Kind::none:
@@ -85,6 +94,7 @@ class Writer {
     }
 
     void string(const std::string& s) {
+        heap_.charge_bytes(s.size());
         out += '"';
         for (size_t i = 0; i < s.size();) {
             const std::string_view rest = std::string_view(s).substr(i);
@@ -95,8 +105,14 @@ class Writer {
         out += '"';
     }
 
+    void separator(const std::string& s) {
+        heap_.charge(static_cast<int64_t>(s.size() / 16));
+        out += s;
+    }
+
     void new_line(int depth) {
         if (!style_.lines) return;
+        heap_.charge_bytes(static_cast<size_t>(depth) * style_.indent.size());
         out += '\n';
         for (int i = 0; i < depth; ++i) out += style_.indent;
     }
@@ -104,7 +120,7 @@ class Writer {
     void list(const List& list, int depth) {
         out += '[';
         for (size_t i = 0; i < list.items.size(); ++i) {
-            if (i > 0) out += style_.between;
+            if (i > 0) separator(style_.between);
             new_line(depth + 1);
             write(list.items[i], depth + 1);
         }
@@ -121,23 +137,28 @@ class Writer {
 
     void dict(const Dict& dict, int depth) {
         std::vector<std::pair<std::string, const Value*>> entries;
-        for (const auto& entry : dict.entries)
+        for (const auto& entry : dict.entries) {
+            heap_.charge_string(entry.first);
             entries.emplace_back(key(entry.first), &entry.second);
+        }
         if (style_.sort_keys)
-            std::stable_sort(entries.begin(), entries.end(),
-                             [](const auto& a, const auto& b) { return a.first < b.first; });
+            std::stable_sort(entries.begin(), entries.end(), [&](const auto& a, const auto& b) {
+                heap_.charge_bytes(std::min(a.first.size(), b.first.size()));
+                return a.first < b.first;
+            });
         out += '{';
         for (size_t i = 0; i < entries.size(); ++i) {
-            if (i > 0) out += style_.between;
+            if (i > 0) separator(style_.between);
             new_line(depth + 1);
             string(entries[i].first);
-            out += style_.after_key;
+            separator(style_.after_key);
             write(*entries[i].second, depth + 1);
         }
         if (!entries.empty()) new_line(depth);
         out += '}';
     }
 
+    Heap& heap_;
     const JsonStyle& style_;
 };
 
@@ -176,8 +197,8 @@ Value from_json(Heap& heap, const nlohmann::ordered_json& json, int depth) {
     }
 }
 
-std::string to_json(const Value& value, const JsonStyle& style) {
-    Writer writer(style);
+std::string to_json(Heap& heap, const Value& value, const JsonStyle& style) {
+    Writer writer(heap, style);
     writer.write(value, 0);
     return std::move(writer.out);
 }

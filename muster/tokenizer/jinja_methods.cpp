@@ -38,8 +38,7 @@ Value split_method(Interpreter& in, const Value& self, const Arguments& a) {
         if (separator.empty()) throw Fault("split() has an empty separator");
     }
     List* list = in.heap().list();
-    in.heap().charge_bytes(self.string().size());
-    for (const std::string_view part : cut(self.string(), separator, bound.whole(1, -1)))
+    for (const std::string_view part : cut(in.heap(), self.string(), separator, bound.whole(1, -1)))
         list->items.push_back(in.heap().string(std::string(part)));
     return Value(list);
 }
@@ -47,13 +46,13 @@ Value split_method(Interpreter& in, const Value& self, const Arguments& a) {
 Value split_lines_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("splitlines", a, {"keepends"});
     List* list = in.heap().list();
-    for (const std::string_view part : split_lines(self.string(), bound.flag(0, false)))
+    for (const std::string_view part : split_lines(in.heap(), self.string(), bound.flag(0, false)))
         list->items.push_back(in.heap().string(std::string(part)));
     return Value(list);
 }
 
 template <bool begin>
-Value affix_method(Interpreter&, const Value& self, const Arguments& a) {
+Value affix_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound(begin ? "startswith" : "endswith", a, {"affix"}, 1);
     const auto fits = [&](const Value& v) {
         if (!v.is_string()) throw Fault("startswith() and endswith() need strings");
@@ -61,7 +60,11 @@ Value affix_method(Interpreter&, const Value& self, const Arguments& a) {
     };
     if (!bound[0]->is(Kind::list)) return Value(fits(*bound[0]));
     const std::vector<Value>& affixes = bound[0]->list().items;
-    return Value(std::any_of(affixes.begin(), affixes.end(), fits));
+    return Value(std::any_of(affixes.begin(), affixes.end(), [&](const Value& v) {
+        in.heap().charge(1);
+        in.heap().charge_string(v);
+        return fits(v);
+    }));
 }
 
 template <bool begin>
@@ -76,19 +79,17 @@ Value remove_method(Interpreter& in, const Value& self, const Arguments& a) {
 
 Value replace_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("replace", a, {"old", "new", "count"}, 2);
-    in.heap().charge_bytes(self.string().size());
-    return in.heap().string(replace(self.string(), bound.string(0, {}), bound.string(1, {}),
-                                    bound.whole(2, -1), in.heap().limits().output));
+    return in.heap().string(replace(in.heap(), self.string(), bound.string(0, {}),
+                                    bound.string(1, {}), bound.whole(2, -1)));
 }
 
 /// The part of a string from one character to another, and where it begins in bytes.
 std::string_view part_of(const std::string& s, const Bound& bound, size_t& begin) {
-    const std::vector<size_t> offsets = character_offsets(s);
     const auto bound_value = [&](size_t i) { return bound.given(i) ? *bound[i] : Value(None{}); };
-    const auto cut = slice_bounds(bound_value(1), bound_value(2), Value(None{}),
-                                  static_cast<int64_t>(offsets.size()) - 1);
-    begin = offsets[static_cast<size_t>(cut.begin)];
-    const size_t end = offsets[static_cast<size_t>(std::max(cut.begin, cut.end))];
+    const auto cut =
+        slice_bounds(bound_value(1), bound_value(2), Value(None{}), count_characters(s));
+    begin = character_offset(s, cut.begin);
+    const size_t end = character_offset(s, std::max(cut.begin, cut.end));
     return std::string_view(s).substr(begin, end - begin);
 }
 
@@ -97,10 +98,10 @@ Value find_method_(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound(must ? "index" : "find", a, {"sub", "start", "end"}, 1);
     const std::string& what = bound.string(0, {});
     const std::string& s = self.string();
-    in.heap().charge_bytes(s.size());
     size_t begin = 0;
     const std::string_view part = part_of(s, bound, begin);
-    const size_t found = right ? part.rfind(what) : part.find(what);
+    const size_t found =
+        right ? find_last_text(in.heap(), part, what) : find_text(in.heap(), part, what);
     if (found == part.npos) {
         if (must) throw Fault("index(): the substring is not there");
         return Value(int64_t{-1});
@@ -112,10 +113,11 @@ Value count_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("count", a, {"sub"}, 1);
     const std::string& what = bound.string(0, {});
     const std::string& s = self.string();
-    in.heap().charge_bytes(s.size());
     if (what.empty()) return Value(count_characters(s) + 1);
     int64_t n = 0;
-    for (size_t at = s.find(what); at != s.npos; at = s.find(what, at + what.size())) ++n;
+    for (size_t at = find_text(in.heap(), s, what); at != s.npos;
+         at = find_text(in.heap(), s, what, at + what.size()))
+        ++n;
     return Value(n);
 }
 
@@ -125,19 +127,18 @@ Value join_method(Interpreter& in, const Value& self, const Arguments& a) {
     bool first = true;
     for (const Value& v : in.elements(*bound[0])) {
         if (!v.is_string()) throw Fault("join() found a " + type_name(v) + ", expected str");
+        in.heap().charge_bytes(self.string().size() + v.string().size());
         if (!first) out += self.string();
         first = false;
-        in.heap().charge_bytes(self.string().size() + v.string().size());
         out += v.string();
     }
     return in.heap().string(std::move(out));
 }
 
 template <auto holds>
-Value every_method(Interpreter& in, const Value& self, const Arguments& a) {
+Value every_method(Interpreter&, const Value& self, const Arguments& a) {
     const Bound bound("the method", a, {});
     const std::string& s = self.string();
-    in.heap().charge_bytes(s.size());
     return Value(!s.empty() && std::all_of(s.begin(), s.end(), holds));
 }
 
@@ -165,8 +166,12 @@ Value just_method(Interpreter& in, const Value& self, const Arguments& a) {
     const int64_t missing = bound.whole(0, 0) - count_characters(self.string());
     if (missing <= 0) return self;
     if (missing > 1'000'000) throw Fault("a width is too large, expected at most a million");
+    const std::string& character = bound.string(1, " ");
+    if (count_characters(character) != 1)
+        throw Fault("a width is filled with '" + character.substr(0, 100) +
+                    "', expected one character");
     std::string fill;
-    for (int64_t i = 0; i < missing; ++i) fill += bound.string(1, " ");
+    for (int64_t i = 0; i < missing; ++i) fill += character;
     return in.heap().string(left ? self.string() + fill : fill + self.string());
 }
 
@@ -185,7 +190,8 @@ Value partition_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("partition", a, {"sep"}, 1);
     const std::string &separator = bound.string(0, {}), &s = self.string();
     if (separator.empty()) throw Fault("partition() has an empty separator");
-    const size_t at = right ? s.rfind(separator) : s.find(separator);
+    const size_t at =
+        right ? find_last_text(in.heap(), s, separator) : find_text(in.heap(), s, separator);
     std::string parts[3] = {s, "", ""};
     if (at != s.npos) {
         parts[0] = s.substr(0, at);
@@ -257,8 +263,7 @@ Value list_count_method(Interpreter& in, const Value& self, const Arguments& a) 
 
 Value get_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("get", a, {"key", "default"}, 1);
-    in.heap().charge(static_cast<int64_t>(self.dict().entries.size() / 8));
-    if (const Value* found = self.dict().find(*bound[0])) return *found;
+    if (const Value* found = self.dict().find(in.heap(), *bound[0])) return *found;
     return bound.given(1) ? *bound[1] : Value(None{});
 }
 
@@ -281,16 +286,16 @@ Value view_method(Interpreter& in, const Value& self, const Arguments& a) {
 
 Value update_method(Interpreter& in, const Value& self, const Arguments& a) {
     const auto put = [&](const Value& key, const Value& value) {
-        in.heap().charge(4 + static_cast<int64_t>(self.dict().entries.size() / 8));
-        self.dict().set(key, value);
+        self.dict().set(in.heap(), key, value);
     };
     if (a.values.size() > 1) throw Fault("update() has too many arguments, expected one");
     for (const Value& more : a.values) {
         if (!more.is(Kind::dict)) throw Fault("update() needs a dictionary");
+        in.heap().charge(static_cast<int64_t>(more.dict().entries.size()));
         const auto entries = more.dict().entries;
         for (const auto& [key, value] : entries) put(key, value);
     }
-    for (const auto& [name, value] : a.named) put(text(name), value);
+    for (const auto& [name, value] : a.named) put(in.heap().string(name), value);
     return None{};
 }
 
@@ -298,7 +303,7 @@ Value dict_pop_method(Interpreter& in, const Value& self, const Arguments& a) {
     const Bound bound("pop", a, {"key", "default"}, 1);
     auto& entries = self.dict().entries;
     in.heap().charge(1 + static_cast<int64_t>(entries.size() / 8));
-    const Value* found = self.dict().find(*bound[0]);
+    const Value* found = self.dict().find(in.heap(), *bound[0]);
     if (found == nullptr) {
         if (bound.given(1)) return *bound[1];
         throw Fault("pop(): the dictionary has no such key");

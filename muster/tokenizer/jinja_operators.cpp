@@ -98,7 +98,7 @@ Value repeated(Heap& heap, const Value& what, int64_t times) {
 
 Value Interpreter::binary(const std::string& op, const Value& a, const Value& b) {
     if (a.undefined()) fail_undefined(a);
-    if (a.is_string() && op == "%") return heap_.string(format_percent(a.string(), b));
+    if (a.is_string() && op == "%") return heap_.string(format_percent(heap_, a.string(), b));
     if (b.undefined()) fail_undefined(b);
     if (a.is_number() && b.is_number()) {
         const bool divides = op == "/" || op == "//" || op == "%";

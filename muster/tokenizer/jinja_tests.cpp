@@ -14,6 +14,12 @@ bool simple(Interpreter&, const Value& value, const Arguments& a) {
     return holds(value);
 }
 
+template <Case which>
+bool with_case(Interpreter& in, const Value& value, const Arguments& a) {
+    const Bound bound("the test", a, {});
+    return case_of(to_text(in.heap(), value)) == which;
+}
+
 template <auto holds>
 bool with_other(Interpreter& in, const Value& value, const Arguments& a) {
     const Bound bound("the test", a, {"other"}, 1);
@@ -41,7 +47,7 @@ bool divisible(Interpreter&, const Value& v, const Value& by) {
     return by.whole() == -1 || same_rest(v, by.whole(), 0);
 }
 
-bool same(Interpreter&, const Value& a, const Value& b) { return a.same(b); }
+bool identical(Interpreter& in, const Value& a, const Value& b) { return same(in.heap(), a, b); }
 bool equals(Interpreter& in, const Value& a, const Value& b) { return equal(in.heap(), a, b); }
 bool differs(Interpreter& in, const Value& a, const Value& b) { return !equals(in, a, b); }
 bool below(Interpreter& in, const Value& a, const Value& b) { return less(in.heap(), a, b); }
@@ -78,20 +84,20 @@ constexpr Entry kTests[] = {
     {"iterable", simple<iterable>},
     {"le", with_other<at_most>},
     {"lessthan", with_other<below>},
-    {"lower", simple<[](const Value& v) { return case_of(to_text(v)) == Case::lower; }>},
+    {"lower", with_case<Case::lower>},
     {"lt", with_other<below>},
     {"mapping", simple<[](const Value& v) { return v.is(Kind::dict); }>},
     {"ne", with_other<differs>},
     {"none", simple<[](const Value& v) { return v.none(); }>},
     {"number", simple<[](const Value& v) { return v.is_number(); }>},
     {"odd", simple<[](const Value& v) { return same_rest(v, 2, 1); }>},
-    {"sameas", with_other<same>},
+    {"sameas", with_other<identical>},
     {"sequence", simple<sequence>},
     {"string", simple<[](const Value& v) { return v.is_string(); }>},
     {"test", simple<[](const Value& v) { return v.is_string() && find_test(v.string()); }>},
     {"true", simple<[](const Value& v) { return v.is(Kind::boolean) && v.boolean(); }>},
     {"undefined", simple<[](const Value& v) { return v.undefined(); }>},
-    {"upper", simple<[](const Value& v) { return case_of(to_text(v)) == Case::upper; }>},
+    {"upper", with_case<Case::upper>},
     {"==", with_other<equals>},
     {"!=", with_other<differs>},
     {"<", with_other<below>},

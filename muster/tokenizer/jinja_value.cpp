@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/tokenizer/jinja_value.h"
 
-#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
+#include "muster/tokenizer/jinja_text.h"
 #include "muster/tokenizer/utf8.h"
 
 namespace muster::jinja {
@@ -22,7 +22,7 @@ void check_nesting(int depth) {
 }
 
 /// ==, but lists and dictionaries are equal to themselves only.
-bool equal_simple(const Value& a, const Value& b) {
+bool equal_simple(Heap& heap, const Value& a, const Value& b) {
     if (a.is_number() && b.is_number()) {
         if (a.is_whole() && b.is_whole()) return a.whole() == b.whole();
         return a.real() == b.real();
@@ -30,7 +30,7 @@ bool equal_simple(const Value& a, const Value& b) {
     if (a.kind() != b.kind()) return false;
     switch (a.kind()) {
         case Kind::string:
-            return a.string() == b.string();
+            return equal(heap, a.string(), b.string());
         case Kind::list:
             return &a.list() == &b.list();
         case Kind::dict:
@@ -53,9 +53,8 @@ bool equal_lists(Heap& heap, const List& a, const List& b, int depth) {
 
 bool equal_dicts(Heap& heap, const Dict& a, const Dict& b, int depth) {
     if (a.entries.size() != b.entries.size()) return false;
-    heap.charge(static_cast<int64_t>(a.entries.size() * b.entries.size() / 8));
     for (const auto& [key, value] : a.entries) {
-        const Value* other = b.find(key);
+        const Value* other = b.find(heap, key);
         if (other == nullptr || !equal(heap, value, *other, depth)) return false;
     }
     return true;
@@ -70,7 +69,7 @@ bool less_lists(Heap& heap, const List& a, const List& b, int depth) {
 
 /// Python's str.isprintable of one character.
 bool printable(uint32_t c) {
-    if (c == ' ') return true;
+    if (c < 0x7F) return c >= ' ';
     switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
         case UTF8PROC_CATEGORY_CC:
         case UTF8PROC_CATEGORY_CF:
@@ -105,40 +104,42 @@ void quote(std::string_view s, std::string& out) {
         } else if (printable(c)) {
             out += s.substr(i, step.bytes);
         } else if (c < 0x100) {
-            out += fmt::format("\\x{:02x}", c);
+            out += "\\x";
+            append_hex(c, 2, out);
         } else {
-            out += c < 0x10000 ? fmt::format("\\u{:04x}", c) : fmt::format("\\U{:08x}", c);
+            out += c < 0x10000 ? "\\u" : "\\U";
+            append_hex(c, c < 0x10000 ? 4 : 8, out);
         }
         i += step.bytes;
     }
     out += mark;
 }
 
-void print(const Value& v, std::string& out, int depth);
+void print(Heap& heap, const Value& v, std::string& out, int depth);
 
-void print_sequence(const List& list, const char* open, const char* close, std::string& out,
-                    int depth) {
+void print_sequence(Heap& heap, const List& list, const char* open, const char* close,
+                    std::string& out, int depth) {
     out += open;
     for (size_t i = 0; i < list.items.size(); ++i) {
         if (i > 0) out += ", ";
-        print(list.items[i], out, depth + 1);
+        print(heap, list.items[i], out, depth + 1);
     }
     if (list.type == List::Type::tuple && list.items.size() == 1) out += ',';
     out += close;
 }
 
-void print_list(const List& list, std::string& out, int depth) {
+void print_list(Heap& heap, const List& list, std::string& out, int depth) {
     switch (list.type) {
         case List::Type::list:
-            return print_sequence(list, "[", "]", out, depth);
+            return print_sequence(heap, list, "[", "]", out, depth);
         case List::Type::tuple:
-            return print_sequence(list, "(", ")", out, depth);
+            return print_sequence(heap, list, "(", ")", out, depth);
         case List::Type::keys:
-            return print_sequence(list, "dict_keys([", "])", out, depth);
+            return print_sequence(heap, list, "dict_keys([", "])", out, depth);
         case List::Type::values:
-            return print_sequence(list, "dict_values([", "])", out, depth);
+            return print_sequence(heap, list, "dict_values([", "])", out, depth);
         case List::Type::items:
-            return print_sequence(list, "dict_items([", "])", out, depth);
+            return print_sequence(heap, list, "dict_items([", "])", out, depth);
         case List::Type::range:
             out += list.printed;
             return;
@@ -147,20 +148,23 @@ void print_list(const List& list, std::string& out, int depth) {
     }
 }
 
-void print_dict(const Dict& dict, std::string& out, int depth) {
+void print_dict(Heap& heap, const Dict& dict, std::string& out, int depth) {
     out += '{';
     for (size_t i = 0; i < dict.entries.size(); ++i) {
         if (i > 0) out += ", ";
-        print(dict.entries[i].first, out, depth + 1);
+        print(heap, dict.entries[i].first, out, depth + 1);
         out += ": ";
-        print(dict.entries[i].second, out, depth + 1);
+        print(heap, dict.entries[i].second, out, depth + 1);
     }
     out += '}';
 }
 
 /// repr().
-void print(const Value& v, std::string& out, int depth) {
+void print(Heap& heap, const Value& v, std::string& out, int depth) {
     check_nesting(depth);
+    heap.charge(1);
+    heap.charge_string(v);
+    const size_t before = out.size();
     if (out.size() > (size_t{64} << 20)) throw Fault("a printed value is larger than 64 MiB");
     switch (v.kind()) {
         case Kind::undefined:
@@ -182,44 +186,55 @@ void print(const Value& v, std::string& out, int depth) {
             quote(v.string(), out);
             break;
         case Kind::list:
-            print_list(v.list(), out, depth);
+            print_list(heap, v.list(), out, depth);
             break;
         case Kind::dict:
-            print_dict(v.dict(), out, depth);
+            print_dict(heap, v.dict(), out, depth);
             break;
         case Kind::space:
             out += "<Namespace ";
-            print_dict(v.space().attributes, out, depth);
+            print_dict(heap, v.space().attributes, out, depth);
             out += '>';
             break;
         case Kind::callable:
             out += v.callable().printed();
+            heap.charge_bytes(out.size() - before);
     }
 }
 
 }  // namespace
 
-bool Value::same(const Value& other) const {
-    return kind() == other.kind() && equal_simple(*this, other);
+bool equal(Heap& heap, std::string_view a, std::string_view b) {
+    if (a.size() != b.size()) return false;
+    heap.charge(static_cast<int64_t>(a.size() / 16));
+    return a == b;
 }
 
-const Value* Dict::find(const Value& key) const {
+bool same(Heap& heap, const Value& a, const Value& b) {
+    return a.kind() == b.kind() && equal_simple(heap, a, b);
+}
+
+const Value* Dict::find(Heap& heap, const Value& key) const {
+    heap.charge_search(entries.size());
     for (const auto& entry : entries)
-        if (equal_simple(entry.first, key)) return &entry.second;
+        if (equal_simple(heap, entry.first, key)) return &entry.second;
     return nullptr;
 }
 
-const Value* Dict::find(std::string_view key) const {
+const Value* Dict::find(Heap& heap, std::string_view key) const {
+    heap.charge_search(entries.size());
     for (const auto& entry : entries)
-        if (entry.first.is_string() && entry.first.string() == key) return &entry.second;
+        if (entry.first.is_string() && equal(heap, entry.first.string(), key)) return &entry.second;
     return nullptr;
 }
 
-void Dict::set(Value key, Value value) {
+void Dict::set(Heap& heap, Value key, Value value) {
     if (!key.is_string() && !key.is_number() && !key.none())
         throw Fault("a " + type_name(key) + " cannot be a dictionary's key");
+    heap.charge(2);
+    heap.charge_search(entries.size());
     for (auto& entry : entries) {
-        if (!equal_simple(entry.first, key)) continue;
+        if (!equal_simple(heap, entry.first, key)) continue;
         entry.second = std::move(value);
         return;
     }
@@ -264,7 +279,8 @@ bool truth(const Value& v) {
 bool equal(Heap& heap, const Value& a, const Value& b, int depth) {
     check_nesting(depth);
     heap.charge(1);
-    if (a.kind() != b.kind() || equal_simple(a, b)) return equal_simple(a, b);
+    if (equal_simple(heap, a, b)) return true;
+    if (a.kind() != b.kind()) return false;
     if (a.is(Kind::list)) return equal_lists(heap, a.list(), b.list(), depth + 1);
     return a.is(Kind::dict) && equal_dicts(heap, a.dict(), b.dict(), depth + 1);
 }
@@ -278,7 +294,10 @@ bool less(Heap& heap, const Value& a, const Value& b, int depth) {
         if (a.is_whole() && b.is_whole()) return a.whole() < b.whole();
         return a.real() < b.real();
     }
-    if (a.is_string() && b.is_string()) return a.string() < b.string();
+    if (a.is_string() && b.is_string()) {
+        heap.charge_bytes(std::min(a.string().size(), b.string().size()));
+        return a.string() < b.string();
+    }
     const bool lists = a.is(Kind::list) && b.is(Kind::list) && a.list().type == b.list().type &&
                        (a.list().type == List::Type::list || a.list().type == List::Type::tuple);
     if (lists) return less_lists(heap, a.list(), b.list(), depth + 1);
@@ -332,15 +351,16 @@ std::string float_text(double value) {
     return s;
 }
 
-std::string to_text(const Value& v) {
+std::string to_text(Heap& heap, const Value& v) {
+    heap.charge_string(v);
     if (v.is_string()) return v.string();
     if (v.undefined()) return "";
-    return representation(v);
+    return representation(heap, v);
 }
 
-std::string representation(const Value& v) {
+std::string representation(Heap& heap, const Value& v) {
     std::string out;
-    print(v, out, 0);
+    print(heap, v, out, 0);
     return out;
 }
 

@@ -19,6 +19,7 @@ struct Fault : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+class Heap;
 struct List;
 struct Dict;
 struct Namespace;
@@ -87,7 +88,6 @@ class Value {
     }
     bool boolean() const { return std::get<bool>(data_); }
     const Undefined& missing() const { return std::get<Undefined>(data_); }
-    bool same(const Value& other) const;  ///< identity, Python's `is`
 
   private:
     std::variant<Undefined, None, bool, int64_t, double, Text, List*, Dict*, Namespace*, Callable*>
@@ -109,14 +109,14 @@ struct List : Object {
     bool indexable() const noexcept { return type <= Type::tuple || type == Type::range; }
 };
 
-/// In the order of insertion. Finding and setting walk over all entries.
+/// In the order of insertion. Finding and setting walk over all entries; their cost is charged.
 struct Dict : Object {
     std::vector<std::pair<Value, Value>> entries;
 
-    const Value* find(const Value& key) const;
-    const Value* find(std::string_view key) const;
+    const Value* find(Heap& heap, const Value& key) const;
+    const Value* find(Heap& heap, std::string_view key) const;
     /// Throws Fault for a key that is not a string, a number, a truth value or none.
-    void set(Value key, Value value);
+    void set(Heap& heap, Value key, Value value);
 };
 
 struct Namespace : Object {
@@ -139,7 +139,9 @@ class Callable : public Object {
 };
 
 /// Bounds on one rendering. A step is an evaluation of an expression, an element of a list or 16
-/// bytes of a string that is made; memory is bounded by steps, too.
+/// bytes of a string that is made or read. Steps bound time and memory, so whatever takes longer
+/// than some 100 ns or allocates charges for it; what can grow far beyond what it read charges
+/// before.
 struct Limits {
     int64_t steps = 16'000'000;
     size_t output = size_t{64} << 20;  ///< bytes
@@ -153,7 +155,14 @@ class Heap {
 
     /// Throws Fault when the rendering has cost too much.
     void charge(int64_t steps);
+    /// For bytes that are made or read.
     void charge_bytes(size_t bytes) { charge(1 + static_cast<int64_t>(bytes / 16)); }
+    /// For a string that is read, whatever its reader looks at; nothing for other values.
+    void charge_string(const Value& v) {
+        if (v.is_string()) charge_bytes(v.string().size());
+    }
+    /// For a walk over names or over a dictionary's entries that compares hardly more than sizes.
+    void charge_search(size_t entries) { charge(static_cast<int64_t>(entries / 8)); }
     const Limits& limits() const noexcept { return limits_; }
 
     Value string(std::string text);
@@ -181,15 +190,19 @@ class Heap {
 Value text(std::string_view s);  ///< a string that costs nothing: names and constants
 
 bool truth(const Value& v);
+/// ==, which costs something for strings of equal size only; that is charged.
+bool equal(Heap& heap, std::string_view a, std::string_view b);
+/// Identity, Python's `is`; its cost is charged.
+bool same(Heap& heap, const Value& a, const Value& b);
 /// Python's ==; its cost is charged. Throws Fault when nested too deeply.
 bool equal(Heap& heap, const Value& a, const Value& b, int depth = 0);
 /// Python's <, likewise. Throws Fault for values that have no order.
 bool less(Heap& heap, const Value& a, const Value& b, int depth = 0);
 /// `str`, `int`, `list`, `Undefined` ..., as messages name it.
 std::string type_name(const Value& v);
-/// Python's str() and repr().
-std::string to_text(const Value& v);
-std::string representation(const Value& v);
+/// Python's str() and repr(); their cost is charged. Throw Fault.
+std::string to_text(Heap& heap, const Value& v);
+std::string representation(Heap& heap, const Value& v);
 std::string float_text(double value);
 /// The fault of using an undefined value, e.g. "'x' is undefined".
 [[noreturn]] void fail_undefined(const Value& v);
