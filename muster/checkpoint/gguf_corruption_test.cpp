@@ -90,6 +90,21 @@ TEST(GgufCorruption, Metadata) {
                    "has the metadata key 'k\\x0a' twice");
 }
 
+TEST(GgufCorruption, MetadataIsBounded) {
+    const std::string part =
+        "has too much metadata at the value of 'b', expected at most 16777216 "
+        "values and 268435456 bytes";
+    constexpr size_t kHalf = size_t{9} << 20;  // values
+    Bytes numbers = Bytes().gguf(0, 2).array("a", u8, kHalf).zeros(kHalf);
+    testing_bytes::open_all<GgufFile>(Bytes().gguf(0, 1).array("a", u8, kHalf).zeros(kHalf).str());
+    expect_refused(numbers.array("b", u8, kHalf).zeros(kHalf), part);
+    constexpr size_t kStrings = size_t{9} << 20;  // few enough, but a string is larger in memory
+    expect_refused(Bytes().gguf(0, 1).array("b", string, kStrings).zeros(8 * kStrings), part);
+    const std::string text(size_t{130} << 20, 'x');
+    expect_refused(Bytes().gguf(0, 2).key("a", string).text(text).key("b", string).text(text),
+                   part);
+}
+
 TEST(GgufCorruption, Alignment) {
     const auto with = [](auto value, gguf::ValueType type) {
         return Bytes().gguf(1, 1).key("general.alignment", type).put(value);

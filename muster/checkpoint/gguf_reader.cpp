@@ -31,6 +31,27 @@ struct TensorInfo {
     uint64_t bytes = 0;
 };
 
+/// What metadata may take in memory, where each value is wider than in the file: vocabularies of a
+/// quarter of a million tokens, with their merges, are 1 M values and 50 MB.
+class MetadataBudget {
+  public:
+    /// Throws Error when it is too much.
+    void take(const ByteCursor& cursor, size_t values, size_t bytes, std::string_view what) {
+        constexpr size_t kMostValues = size_t{16} << 20, kMostBytes = size_t{256} << 20;
+        if (values > kMostValues - values_ || bytes > kMostBytes - bytes_) {
+            throw Error(cursor.where(),
+                        fmt::format("has too much metadata at {}, expected at most {} values and "
+                                    "{} bytes of memory in all",
+                                    what, kMostValues, kMostBytes));
+        }
+        values_ += values;
+        bytes_ += bytes;
+    }
+
+  private:
+    size_t values_ = 0, bytes_ = 0;
+};
+
 Counts read_header(ByteCursor& cursor) {
     // The shortest of each: a key's length, one character, a type, a one-byte value; a name's
     // length, one character, the number of dimensions, one of them, a type, an offset.
@@ -132,7 +153,8 @@ bool with_stored_type(uint32_t type, F&& f) {
 }
 
 /// `type`: of the values.
-MetadataArray read_array(ByteCursor& cursor, std::string_view what, uint32_t& type) {
+MetadataArray read_array(ByteCursor& cursor, MetadataBudget& budget, std::string_view what,
+                         uint32_t& type) {
     type = cursor.read<uint32_t>(what);
     if (type == static_cast<uint32_t>(ValueType::array)) {
         throw Error(cursor.where(),
@@ -144,8 +166,13 @@ MetadataArray read_array(ByteCursor& cursor, std::string_view what, uint32_t& ty
         constexpr size_t kLeast = std::is_same_v<Stored, std::string> ? 8 : sizeof(Stored);
         const size_t count = cursor.count(kLeast, fmt::format("the length of {}", what));
         std::vector<decltype(read_as<Stored>(cursor, what))> values;
+        budget.take(cursor, count, count * sizeof(read_as<Stored>(cursor, what)), what);
         values.reserve(count);
-        for (size_t i = 0; i < count; ++i) values.push_back(read_as<Stored>(cursor, what));
+        for (size_t i = 0; i < count; ++i) {
+            values.push_back(read_as<Stored>(cursor, what));
+            if constexpr (std::is_same_v<Stored, std::string>)
+                budget.take(cursor, 0, values.back().size(), what);
+        }
         result = std::move(values);
     });
     if (!known) fail_value_type(cursor, what, type);
@@ -153,12 +180,18 @@ MetadataArray read_array(ByteCursor& cursor, std::string_view what, uint32_t& ty
 }
 
 /// `type`: of the value, or of an array's values.
-MetadataValue read_value(ByteCursor& cursor, std::string_view what, uint32_t& type) {
+MetadataValue read_value(ByteCursor& cursor, MetadataBudget& budget, std::string_view what,
+                         uint32_t& type) {
     type = cursor.read<uint32_t>(what);
-    if (type == static_cast<uint32_t>(ValueType::array)) return read_array(cursor, what, type);
+    if (type == static_cast<uint32_t>(ValueType::array))
+        return read_array(cursor, budget, what, type);
     MetadataValue result;
-    const bool known =
-        with_stored_type(type, [&]<typename Stored>() { result = read_as<Stored>(cursor, what); });
+    const bool known = with_stored_type(type, [&]<typename Stored>() {
+        auto value = read_as<Stored>(cursor, what);
+        if constexpr (std::is_same_v<Stored, std::string>)
+            budget.take(cursor, 0, value.size(), what);
+        result = std::move(value);
+    });
     if (!known) fail_value_type(cursor, what, type);
     return result;
 }
@@ -270,11 +303,13 @@ void GgufFile::parse(std::span<const std::byte> bytes) {
     MUSTER_ASSERT(std::bit_cast<uintptr_t>(bytes.data()) % 8 == 0);
     ByteCursor cursor(bytes, name());
     const Counts counts = read_header(cursor);
+    MetadataBudget budget;
     for (size_t i = 0; i < counts.metadata; ++i) {
-        std::string key =
-            read_name(cursor, gguf::kMaxKey, fmt::format("the key of metadata number {}", i));
+        const std::string what = fmt::format("the key of metadata number {}", i);
+        std::string key = read_name(cursor, gguf::kMaxKey, what);
+        budget.take(cursor, 1, key.size() + sizeof(MetadataValue), what);
         uint32_t type = 0;
-        MetadataValue value = read_value(cursor, "the value of " + quote(key), type);
+        MetadataValue value = read_value(cursor, budget, "the value of " + quote(key), type);
         set(std::move(key), std::move(value), type);
     }
     std::vector<TensorInfo> infos;

@@ -101,6 +101,9 @@ class Importer {
         // An expert's matrices lie apart or stacked all three.
         if (stacked != name.npos && g.parts == 1) g.parts = shape.front();
         const int64_t parts = f32 && stored != dtype ? 0 : g.parts;
+        std::vector<std::span<const std::byte>> read;
+        for (const TensorView& s : sources)
+            read.emplace_back(s.data, static_cast<size_t>(s.bytes()));
         const GatherRows rows(std::move(g), std::move(sources), dtype);
         if (stacked != name.npos && parts > 0) {
             for (int64_t e = 0; e < parts; ++e)
@@ -108,13 +111,15 @@ class Importer {
         } else if (parts == 1) {
             map_.add(name, rows.part(0));
         } else {
-            make(name, dtype, shape, rows);
+            make(name, dtype, shape, rows, std::move(read));
         }
     }
 
     void make(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
-              const WeightMap::RowMaker& maker) {
+              const WeightMap::RowMaker& maker, std::vector<std::span<const std::byte>> read) {
         if (use_ == HfUse::convert) return map_.add_rows(name, dtype, shape, maker);
+        // Vectors are small, and there are many.
+        if (shape.size() > 1) return map_.add_made(name, dtype, shape, maker, std::move(read));
         int64_t rows = 1;
         for (size_t i = 0; i + 1 < shape.size(); ++i) rows *= shape[i];
         std::byte* out = map_.allocate(name, dtype, shape);
@@ -151,7 +156,8 @@ class Importer {
                  for (int64_t r = first; r < first + count; ++r, out += row_bytes)
                      mxfp4_to_ggml(packed, exponents, g.place(r).offset / kMxfp4Block,
                                    g.run / kMxfp4Block, out);
-             });
+             },
+             {packed, exponents});
     }
 
     void add_factors() {

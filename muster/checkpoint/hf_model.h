@@ -10,8 +10,9 @@ namespace muster {
 
 /// What a directory is opened for.
 enum class HfUse : uint8_t {
-    /// Every tensor has data: a view of the mapped files where it lies there as it is, else memory
-    /// of its own. Experts that lie apart are tensors of their own, `blk.N.ffn_gate.E.weight`.
+    /// Every tensor has a place: a view of the mapped files where it lies there as it is, else one
+    /// that has no content yet (WeightMap::add_made). Experts that lie apart are tensors of their
+    /// own, `blk.N.ffn_gate.E.weight`.
     run,
     /// Names and shapes are those of a GGUF file that llama.cpp writes; tensors that have to be put
     /// together are made when WeightMap::rows() asks for them.

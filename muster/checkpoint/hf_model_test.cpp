@@ -86,12 +86,32 @@ TEST_F(HfModelTest, ViewsOrRowsAreTheSameValues) {
     const TensorView& second = run.tensor("blk.0.ffn_down.1.weight", {8, 12});
     EXPECT_EQ(std::memcmp(rows, second.data, static_cast<size_t>(second.bytes())), 0);
     // The first head's rows 0 1 2 3 become 0 2 1 3.
-    const auto* query =
-        reinterpret_cast<const float*>(run.tensor("blk.0.attn_q.weight", {8, 8}).data);
+    const TensorView& place = run.tensor("blk.0.attn_q.weight", {8, 8});
+    EXPECT_FALSE(run.in_files(place.data));
+    EXPECT_TRUE(run.in_files(second.data));
+    std::vector<std::byte> made;
+    const auto* query = reinterpret_cast<const float*>(run.contents(place.data, 256, made));
     EXPECT_EQ(query[8] - query[0], 16);
     EXPECT_EQ(query[16] - query[0], 8);
     rows = convert.rows("blk.0.attn_q.weight", 1, 1, buffer);
     EXPECT_EQ(std::memcmp(rows, query + 8, 32), 0);
+    rows = run.contents(place.data + 40, 8, buffer);
+    EXPECT_EQ(std::memcmp(rows, query + 10, 8), 0);
+}
+
+TEST_F(HfModelTest, TensorsAreMadeWhereTheirViewsPoint) {
+    write(shapes());
+    WeightMap run = open(), convert = open(HfUse::convert);
+    EXPECT_THAT(run.made(), ::testing::ElementsAre("blk.0.attn_k.weight", "blk.0.attn_q.weight"));
+    std::vector<std::byte> buffer;
+    run.make("blk.0.attn_k.weight", 5, 3);
+    run.make("blk.0.attn_k.weight", 0, 5);
+    run.keep_made("blk.0.attn_k.weight");
+    EXPECT_THAT(run.made(), ::testing::ElementsAre("blk.0.attn_q.weight"));
+    const WeightMap moved = std::move(run);
+    const std::byte* key = moved.tensor("blk.0.attn_k.weight", {8, 8}).data;
+    EXPECT_EQ(moved.contents(key, 256, buffer), key);
+    EXPECT_EQ(std::memcmp(key, convert.rows("blk.0.attn_k.weight", 0, 8, buffer), 256), 0);
 }
 
 TEST_F(HfModelTest, WhatIsMissingOrNotKnownIsRefused) {

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -152,11 +153,18 @@ void WeightMap::add(std::string name, TensorView tensor) {
 void WeightMap::absorb_tensors(WeightMap part) {
     for (auto& [name, view] : part.tensors_) add(name, std::move(view));
     makers_.merge(part.makers_);
+    made_.merge(part.made_);
     owners_.insert(owners_.end(), part.owners_.begin(), part.owners_.end());
     files_.insert(files_.end(), part.files_.begin(), part.files_.end());
 }
 
 void WeightMap::drop_pages(const std::byte* data, size_t size) const noexcept {
+    const Made* made = find_made(data);
+    if (made == nullptr) return drop_mapped(data, size);
+    for (const auto& source : made->sources) drop_mapped(source.data(), source.size());
+}
+
+void WeightMap::drop_mapped(const std::byte* data, size_t size) const noexcept {
     for (const auto& file : files_)
         if (file->drop_pages(data, size)) return;
 }
@@ -183,6 +191,78 @@ void WeightMap::add_rows(std::string name, DType dtype, std::vector<int64_t> sha
     storable_bytes(name, dtype, shape);
     add(name, TensorView{dtype, std::move(shape), nullptr});
     makers_.emplace(std::move(name), std::move(maker));
+}
+
+void WeightMap::add_made(std::string name, DType dtype, std::vector<int64_t> shape, RowMaker maker,
+                         std::vector<std::span<const std::byte>> sources) {
+    Made made{name, ReservedMemory(static_cast<size_t>(storable_bytes(name, dtype, shape))),
+              std::move(sources)};
+    const std::byte* place = made.memory.data();
+    add(name, TensorView{dtype, std::move(shape), place});
+    makers_.emplace(std::move(name), std::move(maker));
+    made_.emplace(place, std::move(made));
+}
+
+const WeightMap::Made* WeightMap::find_made(const std::byte* data) const noexcept {
+    auto after = made_.upper_bound(data);
+    if (after == made_.begin()) return nullptr;
+    const auto& [place, made] = *--after;
+    return data < place + made.memory.size() ? &made : nullptr;
+}
+
+std::map<const std::byte*, WeightMap::Made>::iterator WeightMap::made_named(std::string_view name) {
+    const auto found = tensors_.find(name);
+    MUSTER_ASSERT(found != tensors_.end());
+    const auto made = made_.find(found->second.data);
+    MUSTER_ASSERT(made != made_.end());
+    return made;
+}
+
+std::vector<std::string> WeightMap::made() const {
+    std::vector<std::string> names;
+    for (const auto& [place, made] : made_) names.push_back(made.name);
+    std::ranges::sort(names);
+    return names;
+}
+
+void WeightMap::make(std::string_view name, int64_t first, int64_t count) const {
+    const TensorView& view = tensors_.find(name)->second;
+    const Made* made = find_made(view.data);
+    MUSTER_ASSERT(made != nullptr);
+    const int64_t row_bytes = dtype_bytes(view.dtype, view.shape.empty() ? 1 : view.shape.back());
+    MUSTER_ASSERT(first >= 0 && count >= 0 && (first + count) * row_bytes <= view.bytes());
+    makers_.find(name)->second(first, count, made->memory.data() + first * row_bytes);
+}
+
+void WeightMap::keep_made(std::string_view name) {
+    const auto made = made_named(name);
+    keep(std::make_shared<ReservedMemory>(std::move(made->second.memory)));
+    made_.erase(made);
+    makers_.erase(makers_.find(name));
+}
+
+void WeightMap::release_made(std::string_view name) {
+    made_.erase(made_named(name));
+    tensors_.find(name)->second.data = nullptr;
+}
+
+bool WeightMap::in_files(const std::byte* data) const noexcept {
+    return std::ranges::any_of(files_, [&](const auto& file) {
+        const std::span<const std::byte> bytes = file->bytes();
+        return !std::less<>()(data, bytes.data()) &&
+               std::less<>()(data, bytes.data() + bytes.size());
+    });
+}
+
+const std::byte* WeightMap::contents(const std::byte* data, int64_t size,
+                                     std::vector<std::byte>& buffer) const {
+    const Made* made = find_made(data);
+    if (made == nullptr) return data;
+    const TensorView& view = tensors_.find(made->name)->second;
+    const int64_t row_bytes = dtype_bytes(view.dtype, view.shape.empty() ? 1 : view.shape.back());
+    const int64_t from = data - view.data, first = from / row_bytes;
+    const int64_t last = (from + size + row_bytes - 1) / row_bytes;
+    return rows(made->name, first, last - first, buffer) + (from - first * row_bytes);
 }
 
 const std::byte* WeightMap::rows(std::string_view name, int64_t first, int64_t count,

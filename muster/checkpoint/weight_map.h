@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "muster/core/mapped_file.h"
+#include "muster/core/reserved_memory.h"
 #include "muster/core/tensor_view.h"
 
 namespace muster {
@@ -73,6 +74,17 @@ class WeightMap {
     /// are in range (asserted).
     const std::byte* rows(std::string_view name, int64_t first, int64_t count,
                           std::vector<std::byte>& buffer) const;
+    /// The `size` bytes at `data`, which is in a tensor: there, or made in `buffer` where the
+    /// tensor has a place but no content yet (add_made).
+    const std::byte* contents(const std::byte* data, int64_t size,
+                              std::vector<std::byte>& buffer) const;
+    /// The tensors that have a place but no content yet, in order.
+    std::vector<std::string> made() const;
+    /// Writes rows [first, first + count) of such a tensor to their place. Several threads may do
+    /// so for different rows.
+    void make(std::string_view name, int64_t first, int64_t count) const;
+    /// Whether bytes lie in a mapped file, whose memory the system can take back.
+    bool in_files(const std::byte* data) const noexcept;
 
     // How a map is made, by one thread.
 
@@ -92,6 +104,15 @@ class WeightMap {
     /// Adds a tensor whose rows are made when rows() asks for them: its view has no data, so that
     /// the map is one to convert from, not to run. Throws as allocate() does.
     void add_rows(std::string name, DType dtype, std::vector<int64_t> shape, RowMaker maker);
+    /// Adds a tensor that is made of others: its view has an address, so that a model can be bound,
+    /// but neither content nor memory before make() and keep_made(). `sources`: what the maker
+    /// reads. Throws as allocate() does.
+    void add_made(std::string name, DType dtype, std::vector<int64_t> shape, RowMaker maker,
+                  std::vector<std::span<const std::byte>> sources);
+    /// Every row of the tensor was written by make(): it is like any other from now on.
+    void keep_made(std::string_view name);
+    /// Nothing points to the place of the tensor any more: its view has no data from now on.
+    void release_made(std::string_view name);
     /// Takes the tensors of `part` and what they point into; its metadata is dropped. Throws Error
     /// when a name is there.
     void absorb_tensors(WeightMap part);
@@ -101,10 +122,20 @@ class WeightMap {
     void keep_mapped(std::shared_ptr<const MappedFile> file) { files_.push_back(std::move(file)); }
 
     /// Gives the memory of a tensor's bytes back to the system where they lie in a mapped file: see
-    /// MappedFile::drop_pages. Bytes that lie elsewhere stay.
+    /// MappedFile::drop_pages. In a tensor that is made of others all that it is made of is
+    /// dropped; bytes that lie elsewhere stay.
     void drop_pages(const std::byte* data, size_t size) const noexcept;
 
   private:
+    struct Made {
+        std::string name;
+        ReservedMemory memory;
+        std::vector<std::span<const std::byte>> sources;
+    };
+    /// The tensor without content that `data` lies in, or null.
+    const Made* find_made(const std::byte* data) const noexcept;
+    std::map<const std::byte*, Made>::iterator made_named(std::string_view name);
+    void drop_mapped(const std::byte* data, size_t size) const noexcept;
     /// Bytes of a tensor; throws Error when they cannot be counted.
     int64_t storable_bytes(std::string_view name, DType dtype,
                            std::span<const int64_t> shape) const;
@@ -114,6 +145,7 @@ class WeightMap {
     std::map<std::string, uint32_t, std::less<>> stored_types_;
     std::map<std::string, TensorView, std::less<>> tensors_;
     std::map<std::string, RowMaker, std::less<>> makers_;
+    std::map<const std::byte*, Made> made_;  ///< by address
     std::vector<std::shared_ptr<const void>> owners_;
     std::vector<std::shared_ptr<const MappedFile>> files_;
 };

@@ -129,12 +129,12 @@ Memory memory_of(const InspectOptions& options, const Model& model, const Termin
 }
 
 std::string need_text(const MemoryNeed& need) {
-    return fmt::format(
-        "{} ({}weights in the file {}, keys and values {}, workspace {})",
-        bytes_text(double(need.held() + need.mapped)),
-        need.panels > 0 ? fmt::format("copied weights {}, ", bytes_text(double(need.panels))) : "",
-        bytes_text(double(need.mapped)), bytes_text(double(need.caches)),
-        bytes_text(double(need.workspace)));
+    const double copied = double(need.made + need.panels);
+    return fmt::format("{} ({}weights in the file {}, keys and values {}, workspace {})",
+                       bytes_text(double(need.held() + need.mapped)),
+                       copied > 0 ? fmt::format("copied weights {}, ", bytes_text(copied)) : "",
+                       bytes_text(double(need.mapped)), bytes_text(double(need.caches)),
+                       bytes_text(double(need.workspace)));
 }
 
 std::string memory_text(const Memory& m) {
@@ -151,7 +151,7 @@ std::string memory_text(const Memory& m) {
 
 ordered_json need_json(const MemoryNeed& need) {
     return {{"mapped_weights", need.mapped},
-            {"copied_weights", need.panels},
+            {"copied_weights", need.made + need.panels},
             {"keys_and_values", need.caches},
             {"workspace", need.workspace}};
 }

@@ -73,14 +73,16 @@ int context_of(const Model& model, const MemorySettings& s) {
 /// What a user can do about it, the most effective first.
 std::string advice(const MemoryNeed& need, const MemorySettings& s) {
     std::vector<std::string> of_weights, of_caches;
-    if (need.panels > 0) {
+    if (need.made > 0) {
+        of_weights.emplace_back("a GGUF file of the model (muster convert)");
+    } else if (need.panels > 0) {
         of_weights.emplace_back("--mmap, which reads the weights from the file");
         of_weights.emplace_back("a smaller format of the model (muster quantize)");
     }
     if (s.context > kLeastContext) of_caches.push_back(fmt::format("a --ctx below {}", s.context));
     if (s.kv != DType::q8_0)
         of_caches.emplace_back(s.kv == DType::f32 ? "--kv f16 or q8_0" : "--kv q8_0");
-    const bool weights_first = need.panels >= need.caches;
+    const bool weights_first = need.made + need.panels >= need.caches;
     std::vector<std::string>& all = weights_first ? of_weights : of_caches;
     const std::vector<std::string>& rest = weights_first ? of_caches : of_weights;
     all.insert(all.end(), rest.begin(), rest.end());
@@ -92,13 +94,21 @@ std::string advice(const MemoryNeed& need, const MemorySettings& s) {
 
 MemoryNeed memory_need(const Model& model, const MemorySettings& settings) {
     MemoryNeed need;
-    for (const auto& [name, tensor] : model.file().tensors()) need.mapped += tensor.bytes();
+    const WeightMap& file = model.file();
+    int64_t released = 0;  // made only to be copied
+    for (const auto& [name, tensor] : file.tensors()) {
+        (file.in_files(tensor.data) ? need.mapped : need.made) += tensor.bytes();
+        if (tensor.data == nullptr) released += tensor.bytes();
+    }
     if (settings.panels) {
         need.panels =
             static_cast<int64_t>(model.panel_bytes() > 0 ? model.panel_bytes()
                                                          : PanelWeights::bytes_of(model.weights()));
+        for (const std::string& name : PanelWeights::copied(model.weights(), file))
+            released += file.tensors().find(name)->second.bytes();
+        need.made -= released;
         // A head that is the embedding stays in the file, too, for the rows that prompts read.
-        need.mapped = std::max<int64_t>(0, need.mapped - need.panels);
+        need.mapped = std::max<int64_t>(0, need.mapped - (need.panels - released));
     }
     need.caches = settings.sequences *
                   KvCache::bytes(model.config(), context_of(model, settings), settings.kv);
@@ -127,8 +137,9 @@ void check_memory(const Model& model, const MemorySettings& settings, const Free
     if (need.held() <= free.bytes) return;
     MemorySettings s = settings;
     s.context = context_of(model, settings);
+    const int64_t weights_bytes = need.made + need.panels;
     const std::string weights =
-        need.panels > 0 ? "weights " + megabytes(need.panels) + ", " : std::string();
+        weights_bytes > 0 ? "weights " + megabytes(weights_bytes) + ", " : std::string();
     throw Error(
         "memory",
         fmt::format("{} are needed ({}keys and values of {} tokens in {} {}, workspace {}) "

@@ -26,11 +26,13 @@ struct MemoryNeed {
     /// Weights that are read where they lie in mapped files. The system can take these pages back
     /// and read them again, so that they may be more than is free, at the price of the disk.
     int64_t mapped = 0;
+    /// Weights that lie in memory of their own because no file has them as they are used.
+    int64_t made = 0;
     int64_t panels = 0;     ///< copies of weights
     int64_t caches = 0;     ///< keys and values of full contexts
     int64_t workspace = 0;  ///< of passes, roughly, and the tokenizer
     /// What must be there.
-    int64_t held() const noexcept { return panels + caches + workspace; }
+    int64_t held() const noexcept { return made + panels + caches + workspace; }
 };
 
 /// Before or after the weights were copied, with one result. Thread-safe.

@@ -55,12 +55,13 @@ uint64_t add_text(uint64_t hash, std::string_view text) {
 }
 
 /// 64 words spread over a tensor.
-uint64_t add_sample(uint64_t hash, const TensorView& t) {
+uint64_t add_sample(uint64_t hash, const WeightMap& file, const TensorView& t) {
+    std::vector<std::byte> buffer;
     const int64_t words = t.bytes() / 8;
     const int64_t step = std::max<int64_t>(1, words / 64);
     for (int64_t i = 0; i < words; i += step) {
         uint64_t word;
-        std::memcpy(&word, t.data + i * 8, 8);
+        std::memcpy(&word, file.contents(t.data + i * 8, 8, buffer), 8);
         hash = mix64(hash ^ word);
     }
     return hash;
@@ -73,7 +74,7 @@ uint64_t hash_of(const WeightMap& file, const ModelConfig& config, bool drop) {
         hash = add_text(hash, name);
         hash = mix64(hash ^ static_cast<uint64_t>(tensor.dtype));
         for (const int64_t n : tensor.shape) hash = mix64(hash ^ static_cast<uint64_t>(n));
-        hash = add_sample(hash, tensor);
+        hash = add_sample(hash, file, tensor);
         if (drop) file.drop_pages(tensor.data, static_cast<size_t>(tensor.bytes()));
     }
     return hash;
@@ -84,7 +85,7 @@ uint64_t hash_of(const WeightMap& file, const ModelConfig& config, bool drop) {
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options) {
     Model m;
     m.file_ = std::make_unique<WeightMap>(open_model(path, HfUse::run));
-    const WeightMap& file = *m.file_;
+    WeightMap& file = *m.file_;
     const Architecture& architecture = find_architecture(file);
     m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));
     m.config_ = read_config(architecture, file, vocabulary_size(file, *m.tokenizer_));
@@ -100,9 +101,13 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
     Executor& executor = copied                        ? *options.panels
                          : options.executor != nullptr ? *options.executor
                                                        : alone;
+    TensorNames made;
+    if (copied) made = PanelWeights::copied(m.weights_, file);
+    make_weights(file, made, executor, options.progress);
     if (options.check_values) check_weights(file, executor, options.progress, copied);
     m.hash_ = hash_of(file, m.config_, copied);
     if (copied) m.panels_ = PanelWeights(m.weights_, file, executor, options.progress);
+    for (const std::string& name : made) file.release_made(name);
     return m;
 }
 

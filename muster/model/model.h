@@ -75,7 +75,7 @@ struct LoadOptions {
     /// threads: decoding is several times as fast, and as much memory as the file is large is
     /// taken. Such a model computes under Compute::int8 only.
     Executor* panels = nullptr;
-    Executor* executor = nullptr;  ///< on whose threads weights are checked; none: the caller's
+    Executor* executor = nullptr;  ///< makes and checks weights; none: the caller's thread
     /// Called once shape, vocabulary and the places of all weights are known and before a weight is
     /// read: may throw to refuse the model (memory.h), and says whether `panels` is to be used,
     /// where it is given. May be empty.

@@ -6,6 +6,7 @@
 #endif
 
 #include <algorithm>
+#include <map>
 #include <new>
 #include <vector>
 
@@ -96,6 +97,20 @@ size_t PanelWeights::bytes_of(const ModelWeights& weights) {
     return total_bytes(matrices(weights));
 }
 
+TensorNames PanelWeights::copied(const ModelWeights& weights, const WeightMap& file) {
+    std::map<const std::byte*, int64_t> arranged;
+    for (const WeightMatrix* w : matrices(weights)) arranged[w->data] = w->bytes();
+    TensorNames names;
+    for (const auto& [name, t] : file.tensors()) {
+        int64_t bytes = t.bytes();
+        if (t.data == nullptr || bytes == 0 || file.in_files(t.data)) continue;
+        const auto last = arranged.lower_bound(t.data + bytes);
+        for (auto w = arranged.lower_bound(t.data); w != last; ++w) bytes -= w->second;
+        if (bytes == 0 && t.data != weights.embedding.data) names.insert(name);
+    }
+    return names;
+}
+
 PanelWeights::PanelWeights(ModelWeights& weights, const WeightMap& file, Executor& executor,
                            const Progress& progress) {
     const std::vector<const WeightMatrix*> all = matrices(weights);
@@ -115,7 +130,11 @@ PanelWeights::PanelWeights(ModelWeights& weights, const WeightMap& file, Executo
         while (last < pieces.size() && batch < kBatchBytes) batch += pieces[last++].bytes();
         executor.run(static_cast<int>(last - first), [&](int task, int) {
             const Piece& p = pieces[first + static_cast<size_t>(task)];
-            pack_panels(*p.from, p.first, p.last, p.to);
+            std::vector<std::byte> buffer;
+            WeightMatrix part = *p.from;
+            part.data = file.contents(p.source(), static_cast<int64_t>(p.bytes()), buffer);
+            part.rows = (p.last - p.first) * kPanelRows;
+            pack_panels(part, 0, p.last - p.first, p.to);
         });
         for (size_t i = first; i < last; ++i)
             file.drop_pages(pieces[i].source(), pieces[i].bytes());

@@ -22,10 +22,13 @@ std::vector<Piece> cut(const WeightMap& file) {
     std::vector<Piece> pieces;
     for (const auto& [name, tensor] : file.tensors()) {
         const int64_t n = tensor.elements();
-        for (int64_t i = 0; i < n; i += kPieceElements)
+        // Whole rows, which are what can be made.
+        const int64_t row = std::max<int64_t>(1, tensor.shape.empty() ? 1 : tensor.shape.back());
+        const int64_t step = std::max<int64_t>(1, kPieceElements / row) * row;
+        for (int64_t i = 0; i < n; i += step)
             pieces.push_back({&name,
                               {tensor.dtype,
-                               {std::min(kPieceElements, n - i)},
+                               {std::min(step, n - i)},
                                tensor.data + dtype_bytes(tensor.dtype, i)}});
     }
     return pieces;
@@ -43,7 +46,10 @@ void check_weights(const WeightMap& file, Executor& executor, const Progress& pr
         while (last < pieces.size() && batch < kBatchBytes) batch += pieces[last++].part.bytes();
         executor.run(static_cast<int>(last - first), [&](int task, int) {
             const size_t i = first + static_cast<size_t>(task);
-            bad[i] = has_non_finite(pieces[i].part) ? 1 : 0;
+            TensorView part = pieces[i].part;
+            std::vector<std::byte> buffer;
+            part.data = file.contents(part.data, part.bytes(), buffer);
+            bad[i] = has_non_finite(part) ? 1 : 0;
         });
         for (size_t i = first; i < last; ++i) {
             if (bad[i] != 0)

@@ -12,6 +12,7 @@
 #include "muster/core/thread_team.h"
 #include "muster/model/convert.h"
 #include "muster/model/forward.h"
+#include "muster/model/memory.h"
 #include "muster/model/open_model.h"
 #include "tools/make_checkpoint/gguf_output.h"
 #include "tools/make_checkpoint/hf_output.h"
@@ -21,9 +22,9 @@ namespace {
 
 constexpr int kTokens = 40;
 
-std::vector<float> logits(const Model& model) {
+std::vector<float> logits(const Model& model, Compute compute = Compute::f32) {
     ThreadTeam team(2);
-    ForwardContext context(model, team, kTokens, Compute::f32);
+    ForwardContext context(model, team, kTokens, compute);
     KvCache cache(model.config(), kTokens, DType::f32);
     RequestRouting routing(model.config());
     std::vector<BatchRow> rows;
@@ -129,9 +130,56 @@ TEST(HuggingFaceMxfp4, ExpertsAreThoseOfTheGgufFileBothWays) {
             if (!name.ends_with("_exps.weight")) continue;
             const TensorView& other = map.tensor(name, tensor.shape);
             ASSERT_EQ(other.dtype, DType::mxfp4);
-            EXPECT_TRUE(std::equal(other.data, other.data + other.bytes(), tensor.data)) << name;
+            std::vector<std::byte> buffer;
+            const std::byte* bytes = map.contents(other.data, other.bytes(), buffer);
+            EXPECT_TRUE(std::equal(bytes, bytes + other.bytes(), tensor.data)) << name;
         }
         EXPECT_NO_THROW(logits(Model::load(directory / hf)));
+    }
+}
+
+TEST(HuggingFaceMxfp4, ExpertsAreHeldOnce) {
+    CheckpointSpec spec = preset("tiny-gpt-oss");
+    spec.layers = 2;
+    spec.vocab = 512;
+    const TemporaryDirectory directory;
+    const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
+    write_hf(spec, Tokenizer::from_gguf(source).vocabulary(), {DType::bf16, true, 0},
+             directory.path());
+    ThreadTeam team(2);
+    MemorySettings settings{.context = 100, .panels = true};
+    MemoryNeed panels, rows;
+    LoadOptions options;
+    options.panels = &team;
+    bool copy = true;
+    options.foresee = [&](const Model& m) {
+        // Nothing is made before it is known whether it fits.
+        EXPECT_THAT(m.file().made(), ::testing::Contains("blk.1.ffn_down_exps.weight"));
+        settings.panels = copy;
+        (copy ? panels : rows) = memory_need(m, settings);
+        return copy;
+    };
+    const Model copied = Model::load(directory.path(), options);
+    copy = false;
+    const Model mapped = Model::load(directory.path(), options);
+    EXPECT_EQ(logits(copied, Compute::int8), logits(mapped, Compute::int8));
+    EXPECT_EQ(copied.hash(), mapped.hash());
+    EXPECT_EQ(copied.file().tensors().find("blk.1.ffn_down_exps.weight")->second.data, nullptr);
+
+    int64_t experts = 0;
+    for (const auto& [name, t] : mapped.file().tensors())
+        if (name.ends_with("_exps.weight")) experts += t.bytes();
+    EXPECT_GE(rows.made, experts);
+    EXPECT_GE(panels.panels, experts);
+    EXPECT_EQ(panels.made, rows.made - experts);
+    for (const bool p : {false, true}) {
+        settings.panels = p;
+        const MemoryNeed& before = p ? panels : rows;
+        for (const Model* model : {&copied, &mapped}) {
+            const MemoryNeed need = memory_need(*model, settings);
+            EXPECT_EQ(need.held(), before.held());
+            EXPECT_EQ(need.mapped, before.mapped);
+        }
     }
 }
 
