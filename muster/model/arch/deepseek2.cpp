@@ -96,8 +96,7 @@ ModelConfig read_config(const WeightMap& f) {
 /// attn_kv_b: of each head first nope rows that make its keys, then value_dim rows. The product
 /// that takes queries into the latent's space needs the columns of the former; they are transposed
 /// once, and kept in f32, so that nothing is rounded a second time.
-void bind_whole(const WeightMap& f, const ModelConfig& c, const std::string& name,
-                LatentWeights& w) {
+void bind_whole(TensorReader& f, const ModelConfig& c, const std::string& name, LatentWeights& w) {
     const int64_t nope = c.head_dim - c.rope_dims, values = c.latent.value_dim;
     const WeightMatrix all = binding::matrix(f, name, c.heads * (nope + values), c.latent.kv_rank);
     const int64_t rank = c.latent.kv_rank;
@@ -120,7 +119,7 @@ void bind_whole(const WeightMap& f, const ModelConfig& c, const std::string& nam
     }
 }
 
-void bind_attention(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_attention(TensorReader& f, const ModelConfig& c, int l, LayerWeights& w) {
     const LatentAttention& a = c.latent;
     const int64_t d = c.d_model, heads = c.heads, nope = c.head_dim - c.rope_dims;
     const auto name = [&](const char* rest) { return binding::layer_name(l, rest); };
@@ -135,19 +134,20 @@ void bind_attention(const WeightMap& f, const ModelConfig& c, int l, LayerWeight
     }
     lw.down = binding::matrix(f, name("attn_kv_a_mqa.weight"), a.kv_rank + c.rope_dims, d);
     lw.norm = binding::vector(f, name("attn_kv_a_norm.weight"), a.kv_rank);
-    const bool split =
-        f.has_tensor(name("attn_k_b.weight")) ||
-        (f.has("deepseek2.attention.key_length_mla") && !f.has_tensor(name("attn_kv_b.weight")));
+    const bool split = f.has_tensor(name("attn_k_b.weight")) ||
+                       (f.file().has("deepseek2.attention.key_length_mla") &&
+                        !f.has_tensor(name("attn_kv_b.weight")));
     if (!split) {
         bind_whole(f, c, name("attn_kv_b.weight"), lw);
     } else {
+        f.pass_over(name("attn_kv_b.weight"));  // the same weights, for programs that need both
         lw.keys = binding::matrices(f, name("attn_k_b.weight"), heads, a.kv_rank, nope);
         lw.values = binding::matrices(f, name("attn_v_b.weight"), heads, a.value_dim, a.kv_rank);
     }
     w.output = binding::matrix(f, name("attn_output.weight"), d, heads * a.value_dim);
 }
 
-void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(TensorReader& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         LayerWeights& w = weights.layers[l];
