@@ -83,6 +83,15 @@ class Refusals : public ::testing::Test {
         }
     }
 
+    /// The message about a file that has an f32 tensor more.
+    std::string refusal_with(const std::string& tensor, const std::vector<int64_t>& shape) {
+        const std::vector<float> zeros(size_t{1} << 16);
+        return refusal("muster.test", [&](GgufWriter& w, const std::string&) {
+            w.add_tensor(tensor,
+                         {DType::f32, shape, reinterpret_cast<const std::byte*>(zeros.data())});
+        });
+    }
+
     TemporaryDirectory directory_;
     std::unique_ptr<GgufFile> good_;
     std::string prefix_;
@@ -171,6 +180,25 @@ TEST_F(Refusals, DeepSeek2WithWholeKeysAndValues) {
         {"attention.value_length", u32(0)},
     });
     refuses_missing_tensors();
+}
+
+TEST_F(Refusals, TensorsThatNoLayerComputesWith) {
+    for (const char* name : {"tiny-olmoe", "tiny-qwen2moe", "tiny-qwen3moe", "tiny-mixtral",
+                             "tiny-llama", "tiny-granitemoe", "tiny-gpt-oss", "tiny-deepseek2"}) {
+        make(name);
+        ASSERT_EQ(refusal("general.name", text("x")), "");
+        for (const char* tensor : {"blk.0.ffn_gate.bias", "blk.1.ffn_up_shexp.bias",
+                                   "blk.2.attn_norm.weight", "blk.1.nextn.enorm.weight"})
+            EXPECT_THAT(refusal_with(tensor, {16}), HasSubstr(tensor)) << name;
+    }
+}
+
+TEST_F(Refusals, BothLayoutsOfDeepSeeksKeysAndValuesMayStandInAFile) {
+    make("tiny-deepseek2");
+    const TensorView& keys = good_->tensors().at("blk.0.attn_k_b.weight");
+    const TensorView& values = good_->tensors().at("blk.0.attn_v_b.weight");
+    const int64_t rows = keys.shape[0] * (keys.shape[2] + values.shape[1]);
+    EXPECT_EQ(refusal_with("blk.0.attn_kv_b.weight", {rows, keys.shape[1]}), "");
 }
 
 }  // namespace
