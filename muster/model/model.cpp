@@ -98,6 +98,7 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
     }
     bool copied = options.panels != nullptr;
     if (options.foresee) copied = options.foresee(m) && copied;
+    for (LayerWeights& layer : m.weights_.layers) transpose_keys(layer.latent);
     SerialExecutor alone;
     Executor& executor = copied                        ? *options.panels
                          : options.executor != nullptr ? *options.executor

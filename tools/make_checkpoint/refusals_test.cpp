@@ -11,6 +11,7 @@
 #include "muster/checkpoint/gguf.h"
 #include "muster/core/error.h"
 #include "muster/core/test_directory.h"
+#include "muster/model/memory.h"
 #include "muster/model/model.h"
 #include "tools/make_checkpoint/gguf_output.h"
 
@@ -199,6 +200,27 @@ TEST_F(Refusals, BothLayoutsOfDeepSeeksKeysAndValuesMayStandInAFile) {
     const TensorView& values = good_->tensors().at("blk.0.attn_v_b.weight");
     const int64_t rows = keys.shape[0] * (keys.shape[2] + values.shape[1]);
     EXPECT_EQ(refusal_with("blk.0.attn_kv_b.weight", {rows, keys.shape[1]}), "");
+}
+
+TEST_F(Refusals, TransposedKeysAreForeseenBeforeTheyAreMade) {
+    make("tiny-deepseek2-old");
+    ASSERT_EQ(refusal("general.name", text("x")), "");
+    int64_t foreseen = 0, taken = 0;
+    const Model model = Model::load(directory_ / "bad.gguf", {.foresee = [&](const Model& m) {
+                                        foreseen = memory_need(m, {}).workspace;
+                                        for (const LayerWeights& l : m.weights().layers)
+                                            EXPECT_EQ(l.latent.transposed_keys.capacity(), 0U);
+                                        return false;
+                                    }});
+    EXPECT_EQ(memory_need(model, {}).workspace, foreseen);
+    for (const LayerWeights& l : model.weights().layers)
+        taken += static_cast<int64_t>(l.latent.transposed_keys.capacity() * sizeof(float));
+    EXPECT_GT(taken, 0);
+    make("tiny-deepseek2");  // of the same shape, with keys as they are needed
+    ASSERT_EQ(refusal("general.name", text("x")), "");
+    const Model split = Model::load(directory_ / "bad.gguf");
+    ASSERT_EQ(model.config().heads, split.config().heads);
+    EXPECT_EQ(foreseen - memory_need(split, {}).workspace, taken);
 }
 
 }  // namespace

@@ -50,6 +50,11 @@ extern const Architecture kGraniteMoe;
 extern const Architecture kGptOss;
 extern const Architecture kDeepSeek2;
 
+/// Makes the keys of LatentWeights::whole, where there is one. The product that takes queries into
+/// the latent's space needs its columns; they are transposed once, and kept in f32, so that nothing
+/// is rounded a second time. Throws std::bad_alloc.
+void transpose_keys(LatentWeights& weights);
+
 /// All of them; a new architecture gets its line in architecture.cpp.
 std::span<const Architecture* const> architectures() noexcept;
 
