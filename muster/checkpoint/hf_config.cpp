@@ -82,12 +82,26 @@ class Reader {
             if (integer_or(step, 0, 1) != 1) refuse(fmt::format("{} other than 1", step), "1");
         if (c_.real_or(where_, "partial_rotary_factor", 1) != 1)
             refuse("partial_rotary_factor other than 1", "1");
+        if (is("gpt-oss")) refuse_other_gpt_oss();
         const JsonValue* quantization = c_.find("quantization_config");
         if (quantization == nullptr) return;
         const std::string method = quantization->string_or(where_, "quant_method", "");
         if (family_.experts != HfExperts::gpt_oss || method != "mxfp4")
             refuse("quantization_config with quant_method " + quote(method),
                    "weights in f32, f16 or bf16 (gpt-oss: mxfp4)");
+    }
+
+    /// Every other layer, the first one included, sees a window.
+    void refuse_other_gpt_oss() const {
+        if (c_.real_or(where_, "swiglu_limit", 7) != 7) refuse("swiglu_limit other than 7", "7");
+        if (!c_.has("layer_types")) return;
+        const auto types = c_.strings(where_, "layer_types");
+        for (size_t l = 0; l < types.size(); ++l) {
+            const char* expected = l % 2 == 0 ? "sliding_attention" : "full_attention";
+            if (types[l] != expected)
+                refuse(fmt::format("layer_types with {} in place {}", quote(types[l]), l),
+                       expected);
+        }
     }
 
     /// In Mistral's models every layer sees a window; within it they are like others.
@@ -175,6 +189,8 @@ class Reader {
             if (s.has("attention_factor")) refuse("rope_scaling's attention_factor", "none");
             if (s.real_or(where_, "mscale", all) != all)
                 refuse("rope_scaling with mscale other than mscale_all_dim", "equal ones");
+            // Hugging Face then scales the turned values alone; what GGUF says then scales scores.
+            if (all == 0 && factor > 1) refuse("rope_scaling without mscale_all_dim", "a number");
             return set_real("rope.scaling.yarn_log_multiplier", 0.1 * all);
         }
         if (s.has("mscale") || all != 0) refuse("rope_scaling's mscale", "attention_factor");

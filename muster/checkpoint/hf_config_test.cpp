@@ -155,6 +155,38 @@ TEST(HfConfig, DeepSeekV2RanksGroupsByTheirBestExpert) {
     refused(with(config, "rope_scaling",
                  {{"type", "yarn"}, {"factor", 40.0}, {"mscale", 0.5}, {"mscale_all_dim", 1.0}}),
             "mscale");
+    refused(with(config, "rope_scaling", {{"type", "yarn"}, {"factor", 40.0}}), "mscale_all_dim");
+    EXPECT_NO_THROW(
+        read(with(config, "rope_scaling",
+                  {{"type", "yarn"}, {"factor", 40.0}, {"mscale", 0.7}, {"mscale_all_dim", 0.7}})));
+}
+
+TEST(HfConfig, OtherLayersThanGptOssHasAreRefused) {
+    const std::string sliding = "sliding_attention", full = "full_attention";
+    json config = qwen3();
+    config.update({{"architectures", {"GptOssForCausalLM"}},
+                   {"num_local_experts", 8},
+                   {"sliding_window", 16},
+                   {"swiglu_limit", 7.0},
+                   {"layer_types", {sliding, full}}});
+    EXPECT_NO_THROW(read(config));
+    for (const json& types : {json{full, sliding}, json{sliding, sliding}, json{full, full}})
+        refused(with(config, "layer_types", types), "layer_types");
+    refused(with(config, "swiglu_limit", 5.0), "swiglu_limit");
+}
+
+TEST(HfConfig, OlmoeHasTheScalingOfOthers) {
+    json config = qwen3();
+    config.update({{"architectures", {"OlmoeForCausalLM"}}, {"norm_topk_prob", false}});
+    const auto scaled = [&](const char* type) {
+        return read(with(config, "rope_scaling", {{"rope_type", type}, {"factor", 4.0}}));
+    };
+    for (const char* type : {"linear", "yarn"}) {
+        const WeightMap map = scaled(type);
+        EXPECT_EQ(map.string("olmoe.rope.scaling.type"), type);
+        EXPECT_EQ(map.real("olmoe.rope.scaling.factor"), 4);
+    }
+    EXPECT_EQ(scaled("yarn").integer("olmoe.rope.scaling.original_context_length"), 1000);
 }
 
 }  // namespace

@@ -122,6 +122,7 @@ class Writer {
             j["type"] = "yarn";
             const double all = shortest(real_or("rope.scaling.yarn_log_multiplier", 0) / 0.1);
             if (all != 0) j["mscale"] = j["mscale_all_dim"] = all;
+            if (all == 0 && factor > 1) refuse(full("rope.scaling.yarn_log_multiplier"), "is 0");
         } else if (has("rope.scaling.attn_factor")) {
             const double usual = factor <= 1 ? 1 : 0.1 * std::log(factor) + 1;
             j["attention_factor"] = real("rope.scaling.attn_factor") * usual;
@@ -173,6 +174,8 @@ class Writer {
         if (f_.gguf == "gpt-oss") {
             j_["intermediate_size"] = s_.expert_width;
             j_["sliding_window"] = integer("attention.sliding_window");
+            constexpr std::string_view kPattern = "attention.sliding_window_pattern";
+            if (has(kPattern) && integer(kPattern) != 2) refuse(full(kPattern), "is not 2");
             return;
         }
         if (f_.gguf == "qwen2moe" || f_.gguf == "qwen3moe") {

@@ -67,8 +67,8 @@ struct ModelConfig {
     RopeScaling rope_scaling;
     bool rope_factors = false;  ///< divides the angles by learned factors (Llama 3)
     QkNorm qk_norm = QkNorm::full;
-    bool qkv_bias = false;
-    bool output_bias = false;   ///< of the attention's output
+    bool qkv_bias = false;      ///< of queries, keys or values, in some layer
+    bool output_bias = false;   ///< of the attention's output, in some layer
     bool sinks = false;         ///< one logit a head joins the softmax's denominator
     std::vector<int> windows;   ///< [layers] sliding window, 0: none; empty: none anywhere
     float attention_scale = 0;  ///< of the scores; 0: 1 / sqrt(head_dim)

@@ -48,6 +48,16 @@ int64_t expert_workspace(const ModelConfig& config, int64_t rows) {
     return most + 2 * rows * chunk_bytes(d);  // rows quantised with scales of both lengths
 }
 
+/// Known before and after they are made.
+int64_t transposed_bytes(const ModelWeights& weights) {
+    int64_t bytes = 0;
+    for (const LayerWeights& layer : weights.layers) {
+        if (layer.latent.whole.empty()) continue;
+        for (const WeightMatrix& keys : layer.latent.keys) bytes += keys.bytes();
+    }
+    return bytes;
+}
+
 int64_t workspace_bytes(const Model& model, const MemorySettings& s) {
     const ModelConfig& c = model.config();
     const KvLayerShape kv = kv_shape(c);
@@ -63,7 +73,7 @@ int64_t workspace_bytes(const Model& model, const MemorySettings& s) {
     const int64_t vocabulary = int64_t{c.vocab} * (4 * std::min(s.sequences, 32) + 16 + 256);
     return floats * 4 + expert_workspace(c, rows) +
            rows * chunk_bytes(std::max<int64_t>(q, c.d_model)) + s.workers * kPerWorker +
-           vocabulary + kProgram;
+           vocabulary + kProgram + transposed_bytes(model.weights());
 }
 
 int context_of(const Model& model, const MemorySettings& s) {

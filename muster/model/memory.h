@@ -30,7 +30,7 @@ struct MemoryNeed {
     int64_t made = 0;
     int64_t panels = 0;     ///< copies of weights
     int64_t caches = 0;     ///< keys and values of full contexts
-    int64_t workspace = 0;  ///< of passes, roughly, and the tokenizer
+    int64_t workspace = 0;  ///< of passes, roughly, the tokenizer, LatentWeights::transposed_keys
     /// What must be there.
     int64_t held() const noexcept { return made + panels + caches + workspace; }
 };

@@ -90,13 +90,16 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
     m.tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::from_gguf(file));
     m.config_ = read_config(architecture, file, vocabulary_size(file, *m.tokenizer_));
     m.weights_.layers.resize(m.config_.layers.size());
-    architecture.bind(file, m.config_, m.weights_);
+    TensorReader reader(file);
+    architecture.bind(reader, m.config_, m.weights_);
+    reader.refuse_unread(architecture.name);
     for (const LayerWeights& layer : m.weights_.layers) {
         layer.experts.check();
         if (layer.shared.size() > 0) layer.shared.check();
     }
     bool copied = options.panels != nullptr;
     if (options.foresee) copied = options.foresee(m) && copied;
+    for (LayerWeights& layer : m.weights_.layers) transpose_keys(layer.latent);
     SerialExecutor alone;
     Executor& executor = copied                        ? *options.panels
                          : options.executor != nullptr ? *options.executor

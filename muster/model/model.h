@@ -32,7 +32,9 @@ struct LatentWeights {
     std::span<const float> norm;             ///< [kv_rank]
     std::vector<WeightMatrix> keys;          ///< [heads] of [kv_rank, head_dim - turned]
     std::vector<WeightMatrix> values;        ///< [heads] of [value_dim, kv_rank]
-    /// Where the file has the keys' matrices the other way round (attn_kv_b): what `keys` views.
+    /// Where the file has the keys' matrices the other way round: its attn_kv_b, or none, and what
+    /// `keys` views, which have no data before Model::load() has made them of it.
+    WeightMatrix whole;
     Buffer<float> transposed_keys;
 };
 

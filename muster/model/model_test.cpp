@@ -35,11 +35,13 @@ class BadModel : public ::testing::Test {
         std::string drop_key = {}, drop_tensor = {};
         std::function<void(GgufWriter&)> set = {};
         std::function<void(const std::string&, TensorView&)> edit = {};
+        std::string architecture = {};                         ///< instead of olmoe
+        std::map<std::string, std::vector<int64_t>> add = {};  ///< tensors of ones, f32
     };
     /// Loads a changed copy; the message of the refusal, or nothing.
     std::string refusal(const Change& change) {
         GgufWriter writer;
-        copy_metadata(writer, change.drop_key);
+        copy_metadata(writer, change);
         if (change.set) change.set(writer);
         for (const auto& [name, tensor] : good_->tensors()) {
             if (name == change.drop_tensor) continue;
@@ -47,6 +49,10 @@ class BadModel : public ::testing::Test {
             if (change.edit) change.edit(name, view);
             writer.add_tensor(name, view);
         }
+        const std::vector<float> ones(1 << 14, 1.0f);
+        for (const auto& [name, shape] : change.add)
+            writer.add_tensor(name,
+                              {DType::f32, shape, reinterpret_cast<const std::byte*>(ones.data())});
         writer.write(directory_ / "bad.gguf");
         try {
             Model::load(directory_ / "bad.gguf");
@@ -55,9 +61,17 @@ class BadModel : public ::testing::Test {
         }
         return "";
     }
-    void copy_metadata(GgufWriter& writer, const std::string& drop) const {
-        for (const auto& [key, value] : good_->metadata()) {
-            if (key == drop) continue;
+    void copy_metadata(GgufWriter& writer, const Change& change) const {
+        for (const auto& [old_key, value] : good_->metadata()) {
+            std::string key = old_key;
+            if (key == change.drop_key) continue;
+            if (!change.architecture.empty()) {
+                if (key == "general.architecture") {
+                    writer.set_string(key, change.architecture);
+                    continue;
+                }
+                if (key.starts_with("olmoe.")) key.replace(0, 5, change.architecture);
+            }
             if (const auto* u = std::get_if<uint64_t>(&value)) writer.set_u32(key, *u);
             if (const auto* i = std::get_if<int64_t>(&value)) writer.set_u32(key, *i);
             if (const auto* d = std::get_if<double>(&value)) writer.set_f32(key, *d);
@@ -76,6 +90,8 @@ class BadModel : public ::testing::Test {
         if (const auto* u = std::get_if<std::vector<uint64_t>>(&array))
             writer.set_i32s(key, {u->begin(), u->end()});
     }
+
+    Model changed() const { return Model::load(directory_ / "bad.gguf"); }
 
     TemporaryDirectory directory_;
     std::unique_ptr<GgufFile> good_;
@@ -154,6 +170,103 @@ TEST_F(BadModel, OtherArchitecturesAndVocabulariesAreRefused) {
     small.types.pop_back();
     EXPECT_THAT(set([&](GgufWriter& w) { write_vocabulary(small, w); }),
                 AllOf(HasSubstr("token_embd.weight"), HasSubstr("vocabulary")));
+}
+
+/// A model without q/k norms, as `llama` has none.
+ModelConfig tiny_mixtral() {
+    ModelConfig c = tiny_olmoe();
+    c.architecture = "muster";
+    c.qk_norm = QkNorm::none;
+    return c;
+}
+
+/// What `llama` asks for beside what `muster` says.
+void set_mixtral(GgufWriter& w) {
+    w.set_u32("llama.block_count", 3);
+    w.set_u32("llama.context_length", 48);
+    w.set_u32("llama.embedding_length", 32);
+    w.set_u32("llama.attention.head_count", 4);
+    w.set_f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    w.set_u32("llama.feed_forward_length", 32);
+    w.set_u32("llama.expert_count", 6);
+    w.set_u32("llama.expert_used_count", 2);
+}
+
+TEST_F(BadModel, TensorsThatNoLayerComputesWithAreNamed) {
+    const std::map<std::string, std::vector<int64_t>> of_all{{"blk.0.ffn_gate_inp.bias", {6}},
+                                                             {"blk.1.ffn_up_exps.bias", {6, 32}},
+                                                             {"blk.2.ffn_up_shexp.weight", {8, 32}},
+                                                             {"blk.0.ffn_gate.bias", {32}},
+                                                             {"blk.0.attn_sinks.weight", {4}},
+                                                             {"blk.3.attn_norm.weight", {32}},
+                                                             {"blk.2.nextn.enorm.weight", {32}},
+                                                             {"rope_factors_short.weight", {4}},
+                                                             {"some.other", {32}}};
+    const auto check = [&](std::string_view architecture, const Change& base,
+                           const std::map<std::string, std::vector<int64_t>>& tensors) {
+        EXPECT_EQ(refusal(base), "");
+        for (const auto& [name, shape] : tensors) {
+            Change change = base;
+            change.add = {{name, shape}};
+            EXPECT_THAT(refusal(change),
+                        HasSubstr("tensor '" + name + "' is not known in architecture " +
+                                  std::string(architecture)));
+        }
+    };
+    make(tiny_olmoe());
+    check("olmoe", {}, of_all);
+    check("olmoe", {}, {{"blk.1.exp_probs_b.bias", {6}}});
+    make(tiny_mixtral());
+    check("muster", {}, of_all);
+    check("muster", {}, {{"blk.1.attn_q.bias", {32}}, {"blk.1.attn_q_norm.weight", {8}}});
+    const Change mixtral{.set = set_mixtral, .architecture = "llama"};
+    check("llama", mixtral, of_all);
+    check("llama", mixtral, {{"blk.0.attn_q_norm.weight", {8}}, {"blk.1.exp_probs_b.bias", {6}}});
+}
+
+TEST_F(BadModel, EveryBiasOfTheAttentionCountsForItself) {
+    make(tiny_mixtral());
+    ASSERT_EQ(refusal({.set = set_mixtral,
+                       .architecture = "llama",
+                       .add = {{"blk.1.attn_k.bias", {32}}, {"blk.2.attn_output.bias", {32}}}}),
+              "");
+    const Model model = changed();
+    EXPECT_TRUE(model.config().qkv_bias);
+    EXPECT_TRUE(model.config().output_bias);
+    for (int l = 0; l < 3; ++l) {
+        const LayerWeights& w = model.weights().layers[l];
+        EXPECT_TRUE(w.query_bias.empty() && w.value_bias.empty());
+        EXPECT_EQ(w.key_bias.size(), l == 1 ? 32u : 0u);
+        EXPECT_EQ(w.output_bias.size(), l == 2 ? 32u : 0u);
+    }
+}
+
+TEST_F(BadModel, OlmoeScalesPositionsAsOthersDo) {
+    make(tiny_olmoe());
+    ASSERT_EQ(refusal({.set =
+                           [](GgufWriter& w) {
+                               w.set_string("olmoe.rope.scaling.type", "yarn");
+                               w.set_f32("olmoe.rope.scaling.factor", 4);
+                               w.set_u32("olmoe.rope.scaling.original_context_length", 12);
+                           }}),
+              "");
+    const RopeScaling yarn = changed().config().rope_scaling;
+    EXPECT_EQ(yarn.factor, 4);
+    EXPECT_EQ(yarn.original_context, 12);
+    EXPECT_EQ(yarn.extrapolation, 1);
+    ASSERT_EQ(refusal({.set =
+                           [](GgufWriter& w) {
+                               w.set_string("olmoe.rope.scaling.type", "linear");
+                               w.set_f32("olmoe.rope.scale_linear", 2);
+                           }}),
+              "");
+    EXPECT_EQ(changed().config().rope_scaling.factor, 2);
+    ASSERT_EQ(refusal({.add = {{"rope_freqs.weight", {4}}}}), "");
+    EXPECT_EQ(changed().weights().rope_factors.size(), 4u);
+    EXPECT_THAT(
+        refusal(
+            {.set = [](GgufWriter& w) { w.set_string("olmoe.rope.scaling.type", "longrope"); }}),
+        AllOf(HasSubstr("olmoe.rope.scaling.type"), HasSubstr("longrope")));
 }
 
 TEST(Model, HashTellsModelsApart) {

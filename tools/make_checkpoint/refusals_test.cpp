@@ -11,6 +11,7 @@
 #include "muster/checkpoint/gguf.h"
 #include "muster/core/error.h"
 #include "muster/core/test_directory.h"
+#include "muster/model/memory.h"
 #include "muster/model/model.h"
 #include "tools/make_checkpoint/gguf_output.h"
 
@@ -81,6 +82,15 @@ class Refusals : public ::testing::Test {
             else
                 EXPECT_THAT(message, HasSubstr(name));
         }
+    }
+
+    /// The message about a file that has an f32 tensor more.
+    std::string refusal_with(const std::string& tensor, const std::vector<int64_t>& shape) {
+        const std::vector<float> zeros(size_t{1} << 16);
+        return refusal("muster.test", [&](GgufWriter& w, const std::string&) {
+            w.add_tensor(tensor,
+                         {DType::f32, shape, reinterpret_cast<const std::byte*>(zeros.data())});
+        });
     }
 
     TemporaryDirectory directory_;
@@ -171,6 +181,46 @@ TEST_F(Refusals, DeepSeek2WithWholeKeysAndValues) {
         {"attention.value_length", u32(0)},
     });
     refuses_missing_tensors();
+}
+
+TEST_F(Refusals, TensorsThatNoLayerComputesWith) {
+    for (const char* name : {"tiny-olmoe", "tiny-qwen2moe", "tiny-qwen3moe", "tiny-mixtral",
+                             "tiny-llama", "tiny-granitemoe", "tiny-gpt-oss", "tiny-deepseek2"}) {
+        make(name);
+        ASSERT_EQ(refusal("general.name", text("x")), "");
+        for (const char* tensor : {"blk.0.ffn_gate.bias", "blk.1.ffn_up_shexp.bias",
+                                   "blk.2.attn_norm.weight", "blk.1.nextn.enorm.weight"})
+            EXPECT_THAT(refusal_with(tensor, {16}), HasSubstr(tensor)) << name;
+    }
+}
+
+TEST_F(Refusals, BothLayoutsOfDeepSeeksKeysAndValuesMayStandInAFile) {
+    make("tiny-deepseek2");
+    const TensorView& keys = good_->tensors().at("blk.0.attn_k_b.weight");
+    const TensorView& values = good_->tensors().at("blk.0.attn_v_b.weight");
+    const int64_t rows = keys.shape[0] * (keys.shape[2] + values.shape[1]);
+    EXPECT_EQ(refusal_with("blk.0.attn_kv_b.weight", {rows, keys.shape[1]}), "");
+}
+
+TEST_F(Refusals, TransposedKeysAreForeseenBeforeTheyAreMade) {
+    make("tiny-deepseek2-old");
+    ASSERT_EQ(refusal("general.name", text("x")), "");
+    int64_t foreseen = 0, taken = 0;
+    const Model model = Model::load(directory_ / "bad.gguf", {.foresee = [&](const Model& m) {
+                                        foreseen = memory_need(m, {}).workspace;
+                                        for (const LayerWeights& l : m.weights().layers)
+                                            EXPECT_EQ(l.latent.transposed_keys.capacity(), 0U);
+                                        return false;
+                                    }});
+    EXPECT_EQ(memory_need(model, {}).workspace, foreseen);
+    for (const LayerWeights& l : model.weights().layers)
+        taken += static_cast<int64_t>(l.latent.transposed_keys.capacity() * sizeof(float));
+    EXPECT_GT(taken, 0);
+    make("tiny-deepseek2");  // of the same shape, with keys as they are needed
+    ASSERT_EQ(refusal("general.name", text("x")), "");
+    const Model split = Model::load(directory_ / "bad.gguf");
+    ASSERT_EQ(model.config().heads, split.config().heads);
+    EXPECT_EQ(foreseen - memory_need(split, {}).workspace, taken);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <iterator>
 
+#include "muster/checkpoint/tensor_checks.h"
 #include "muster/core/error.h"
 #include "muster/model/names.h"
 
@@ -15,14 +16,29 @@ std::span<const Architecture* const> architectures() noexcept {
     return kAll;
 }
 
+const TensorView& TensorReader::tensor(std::string_view name, const std::vector<int64_t>& shape) {
+    const TensorView& found = file_.tensor(name, shape);
+    read_.emplace(name);
+    return found;
+}
+
+void TensorReader::refuse_unread(std::string_view architecture) const {
+    for (const auto& [name, tensor] : file_.tensors()) {
+        if (read_.contains(name)) continue;
+        throw Error(file_.name(), "tensor " + quote(name) + " is not known in architecture " +
+                                      std::string(architecture) +
+                                      ", expected only tensors that its layers compute with");
+    }
+}
+
 namespace binding {
 namespace {
 
-const TensorView& weight_tensor(const WeightMap& file, std::string_view name,
+const TensorView& weight_tensor(TensorReader& file, std::string_view name,
                                 const std::vector<int64_t>& shape) {
     const TensorView& t = file.tensor(name, shape);
     if (t.dtype == DType::i32)
-        throw Error(file.name(),
+        throw Error(file.file().name(),
                     "tensor " + std::string(name) + " is i32, expected a format of weights");
     return t;
 }
@@ -50,12 +66,12 @@ const std::vector<T>& per_layer(const std::vector<T>& values, const WeightMap& f
 
 }  // namespace
 
-WeightMatrix matrix(const WeightMap& file, std::string_view name, int64_t rows, int64_t cols) {
+WeightMatrix matrix(TensorReader& file, std::string_view name, int64_t rows, int64_t cols) {
     const TensorView& t = weight_tensor(file, name, {rows, cols});
     return {.dtype = t.dtype, .data = t.data, .rows = rows, .cols = cols};
 }
 
-std::vector<WeightMatrix> matrices(const WeightMap& file, std::string_view name, int64_t count,
+std::vector<WeightMatrix> matrices(TensorReader& file, std::string_view name, int64_t count,
                                    int64_t rows, int64_t cols) {
     const TensorView& t = weight_tensor(file, name, {count, rows, cols});
     std::vector<WeightMatrix> out;
@@ -64,16 +80,17 @@ std::vector<WeightMatrix> matrices(const WeightMap& file, std::string_view name,
     return out;
 }
 
-std::span<const float> vector(const WeightMap& file, std::string_view name, int64_t size) {
+std::span<const float> vector(TensorReader& file, std::string_view name, int64_t size) {
     return vectors(file, name, 1, size);
 }
 
-std::span<const float> vectors(const WeightMap& file, std::string_view name, int64_t count,
+std::span<const float> vectors(TensorReader& file, std::string_view name, int64_t count,
                                int64_t size) {
     const TensorView& t = count == 1 ? file.tensor(name, {size}) : file.tensor(name, {count, size});
     if (t.dtype != DType::f32)
-        throw Error(file.name(), "tensor " + std::string(name) + " is " +
-                                     std::string(dtype_info(t.dtype).name) + ", expected f32");
+        throw Error(file.file().name(), "tensor " + std::string(name) + " is " +
+                                            std::string(dtype_info(t.dtype).name) +
+                                            ", expected f32");
     return {reinterpret_cast<const float*>(t.data), static_cast<size_t>(count * size)};
 }
 
@@ -81,16 +98,15 @@ std::string layer_name(int layer, std::string_view rest) {
     return "blk." + std::to_string(layer) + "." + std::string(rest);
 }
 
-void bind_ends(const WeightMap& file, const ModelConfig& c, bool tied_allowed,
-               ModelWeights& weights) {
+void bind_ends(TensorReader& file, const ModelConfig& c, bool tied_allowed, ModelWeights& weights) {
     if (c.rope_factors) weights.rope_factors = vector(file, "rope_freqs.weight", c.turned() / 2);
     weights.embedding = matrix(file, "token_embd.weight", c.vocab, c.d_model);
     weights.final_norm = vector(file, "output_norm.weight", c.d_model);
-    const bool tied = tied_allowed && !file.tensors().contains("output.weight");
+    const bool tied = tied_allowed && !file.has_tensor("output.weight");
     weights.head = tied ? weights.embedding : matrix(file, "output.weight", c.vocab, c.d_model);
 }
 
-void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w,
+void bind_layer(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w,
                 std::string_view feed_forward_norm) {
     const int64_t d = c.d_model;
     const int64_t q = int64_t{c.heads} * c.head_dim, kv = int64_t{c.kv_heads} * c.head_dim;
@@ -105,17 +121,22 @@ void bind_layer(const WeightMap& file, const ModelConfig& c, int l, LayerWeights
         w.query_norm = vector(file, layer_name(l, "attn_q_norm.weight"), full ? q : c.head_dim);
         w.key_norm = vector(file, layer_name(l, "attn_k_norm.weight"), full ? kv : c.head_dim);
     }
+    const auto bias = [&](std::string_view rest, int64_t size) -> std::span<const float> {
+        const std::string name = layer_name(l, rest);
+        if (!file.has_tensor(name)) return {};
+        return vector(file, name, size);
+    };
     if (c.qkv_bias) {
-        w.query_bias = vector(file, layer_name(l, "attn_q.bias"), q);
-        w.key_bias = vector(file, layer_name(l, "attn_k.bias"), kv);
-        w.value_bias = vector(file, layer_name(l, "attn_v.bias"), kv);
+        w.query_bias = bias("attn_q.bias", q);
+        w.key_bias = bias("attn_k.bias", kv);
+        w.value_bias = bias("attn_v.bias", kv);
     }
-    if (c.output_bias) w.output_bias = vector(file, layer_name(l, "attn_output.bias"), d);
+    if (c.output_bias) w.output_bias = bias("attn_output.bias", d);
     if (c.sinks) w.sinks = vector(file, layer_name(l, "attn_sinks.weight"), c.heads);
     bind_router(file, c, l, w);
 }
 
-void bind_router(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_router(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w) {
     const FeedForwardConfig& ff = c.layers[l];
     if (ff.dense()) return;
     w.router = matrix(file, layer_name(l, "ffn_gate_inp.weight"), ff.experts(), c.d_model);
@@ -126,7 +147,7 @@ void bind_router(const WeightMap& file, const ModelConfig& c, int l, LayerWeight
 namespace {
 
 /// ffn_gate_up_exps: of each expert first the rows of its gate, then those of up; biases likewise.
-void bind_fused_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_fused_experts(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w) {
     const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
     const auto both =
         matrices(file, layer_name(l, "ffn_gate_up_exps.weight"), experts, 2 * width, d);
@@ -151,7 +172,7 @@ void bind_fused_experts(const WeightMap& file, const ModelConfig& c, int l, Laye
     w.experts.check();
 }
 
-void bind_bank(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_bank(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w) {
     const int64_t experts = c.layers[l].experts(), width = c.layers[l].widths[0], d = c.d_model;
     if (file.has_tensor(layer_name(l, "ffn_up.0.weight"))) {
         w.experts = {
@@ -177,7 +198,7 @@ void bind_bank(const WeightMap& file, const ModelConfig& c, int l, LayerWeights&
 
 }  // namespace
 
-void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_stacked_experts(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w) {
     if (c.gated && file.has_tensor(layer_name(l, "ffn_gate_up_exps.weight")))
         return bind_fused_experts(file, c, l, w);
     bind_bank(file, c, l, w);
@@ -193,7 +214,7 @@ void bind_stacked_experts(const WeightMap& file, const ModelConfig& c, int l, La
     biases("ffn_down_exps.bias", d, &Expert::down_bias);
 }
 
-Expert bind_expert(const WeightMap& file, const ModelConfig& c, int l, int width,
+Expert bind_expert(TensorReader& file, const ModelConfig& c, int l, int width,
                    std::string_view suffix) {
     const auto name = [&](const char* what) {
         return layer_name(l, "ffn_" + std::string(what) + std::string(suffix) + ".weight");
@@ -205,14 +226,14 @@ Expert bind_expert(const WeightMap& file, const ModelConfig& c, int l, int width
     return e;
 }
 
-void bind_dense(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_dense(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w) {
     w.experts = {.experts = {bind_expert(file, c, l, c.layers[l].widths[0], "")},
                  .activation = c.activation,
                  .gated = c.gated,
                  .d_model = c.d_model};
 }
 
-void bind_shared(const WeightMap& file, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_shared(TensorReader& file, const ModelConfig& c, int l, LayerWeights& w) {
     const FeedForwardConfig& ff = c.layers[l];
     if (ff.shared_width == 0) return;
     w.shared = {.experts = {bind_expert(file, c, l, ff.shared_width, "_shexp")},

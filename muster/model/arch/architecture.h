@@ -3,7 +3,9 @@
 // Internal to model/.
 #pragma once
 
+#include <set>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "muster/checkpoint/weight_map.h"
@@ -11,12 +13,32 @@
 
 namespace muster {
 
+/// The tensors of a file, for the time of binding. It keeps account of those that were read, since
+/// what a file holds beyond them would be missing from every result.
+class TensorReader {
+  public:
+    explicit TensorReader(const WeightMap& file) : file_(file) {}
+
+    const WeightMap& file() const noexcept { return file_; }
+    bool has_tensor(std::string_view name) const { return file_.has_tensor(name); }
+    /// WeightMap::tensor
+    const TensorView& tensor(std::string_view name, const std::vector<int64_t>& shape);
+    /// The file may have this tensor, though it is not read.
+    void pass_over(std::string_view name) { read_.emplace(name); }
+    /// Throws Error naming the first tensor that was neither read nor passed over.
+    void refuse_unread(std::string_view architecture) const;
+
+  private:
+    const WeightMap& file_;
+    std::set<std::string, std::less<>> read_;
+};
+
 struct Architecture {
     std::string_view name;  ///< general.architecture
     /// The shape, from metadata; throws Error naming the key. `vocab` is left to the caller.
     ModelConfig (*read_config)(const WeightMap& file);
     /// Views of the tensors, shapes checked; throws Error naming the tensor.
-    void (*bind)(const WeightMap& file, const ModelConfig& config, ModelWeights& weights);
+    void (*bind)(TensorReader& file, const ModelConfig& config, ModelWeights& weights);
 };
 
 extern const Architecture kOlmoe;
@@ -27,6 +49,11 @@ extern const Architecture kLlama;
 extern const Architecture kGraniteMoe;
 extern const Architecture kGptOss;
 extern const Architecture kDeepSeek2;
+
+/// Makes the keys of LatentWeights::whole, where there is one. The product that takes queries into
+/// the latent's space needs its columns; they are transposed once, and kept in f32, so that nothing
+/// is rounded a second time. Throws std::bad_alloc.
+void transpose_keys(LatentWeights& weights);
 
 /// All of them; a new architecture gets its line in architecture.cpp.
 std::span<const Architecture* const> architectures() noexcept;
@@ -82,38 +109,37 @@ FeedForwardConfig read_experts(const Keys& keys, int width, Weighting weight);
 namespace binding {
 
 /// A weight matrix [rows, cols] in a format that products understand.
-WeightMatrix matrix(const WeightMap& file, std::string_view name, int64_t rows, int64_t cols);
+WeightMatrix matrix(TensorReader& file, std::string_view name, int64_t rows, int64_t cols);
 /// `count` weight matrices [rows, cols] that stand behind each other in one tensor.
-std::vector<WeightMatrix> matrices(const WeightMap& file, std::string_view name, int64_t count,
+std::vector<WeightMatrix> matrices(TensorReader& file, std::string_view name, int64_t count,
                                    int64_t rows, int64_t cols);
 /// A vector of `size` f32 values; `count` of them in one tensor.
-std::span<const float> vector(const WeightMap& file, std::string_view name, int64_t size);
-std::span<const float> vectors(const WeightMap& file, std::string_view name, int64_t count,
+std::span<const float> vector(TensorReader& file, std::string_view name, int64_t size);
+std::span<const float> vectors(TensorReader& file, std::string_view name, int64_t count,
                                int64_t size);
 /// blk.{layer}.{rest}
 std::string layer_name(int layer, std::string_view rest);
 /// Embedding, final norm and head; without output.weight the head is the embedding when
 /// `tied_allowed`.
-void bind_ends(const WeightMap& file, const ModelConfig& config, bool tied_allowed,
+void bind_ends(TensorReader& file, const ModelConfig& config, bool tied_allowed,
                ModelWeights& weights);
 /// Router of a layer that has one, and its bias.
-void bind_router(const WeightMap& file, const ModelConfig& config, int layer,
-                 LayerWeights& weights);
-/// Norms, attention and router of a layer; `feed_forward_norm` names the second norm.
-void bind_layer(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights,
+void bind_router(TensorReader& file, const ModelConfig& config, int layer, LayerWeights& weights);
+/// Norms, attention and router of a layer, with the biases of the attention that the file has,
+/// where the model has some; `feed_forward_norm` names the second norm.
+void bind_layer(TensorReader& file, const ModelConfig& config, int layer, LayerWeights& weights,
                 std::string_view feed_forward_norm = "ffn_norm.weight");
 /// The one feed-forward of a dense layer, ffn_{gate,up,down}; the shared experts of others,
 /// ffn_{gate,up,down}_shexp, where there are any, with their gate.
-void bind_dense(const WeightMap& file, const ModelConfig& config, int layer, LayerWeights& weights);
-void bind_shared(const WeightMap& file, const ModelConfig& config, int layer,
-                 LayerWeights& weights);
+void bind_dense(TensorReader& file, const ModelConfig& config, int layer, LayerWeights& weights);
+void bind_shared(TensorReader& file, const ModelConfig& config, int layer, LayerWeights& weights);
 /// ffn_{gate,up,down}_exps, or ffn_{gate_up,down}_exps, of a layer with experts of one width, and
 /// their biases. Matrices may also stand in tensors of their own, ffn_{gate,up,down}.E.weight:
 /// files of Mixtral from before 2024-04, and Hugging Face's.
-void bind_stacked_experts(const WeightMap& file, const ModelConfig& config, int layer,
+void bind_stacked_experts(TensorReader& file, const ModelConfig& config, int layer,
                           LayerWeights& weights);
 /// One expert of tensors {prefix}ffn_{gate,up,down}{suffix}.weight.
-Expert bind_expert(const WeightMap& file, const ModelConfig& config, int layer, int width,
+Expert bind_expert(TensorReader& file, const ModelConfig& config, int layer, int width,
                    std::string_view suffix);
 
 /// Fills what the file says of muster.routing.policy, muster.mean_experts and, when

@@ -2,6 +2,7 @@
 // What the decoders of GGUF have in common: keys and their defaults are llama.cpp's.
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 
 #include "muster/core/error.h"
 #include "muster/model/arch/architecture.h"
@@ -39,6 +40,13 @@ RopeScaling read_scaling(const Keys& keys, int context) {
     s.beta_slow = keys.positive_or("rope.scaling.yarn_beta_slow", 1);
     if (s.extrapolation > 0) s.magnitude *= yarn_magnitude(s.factor, 1);
     return s;
+}
+
+bool any_layer_has(const WeightMap& file, int layers, std::initializer_list<const char*> tensors) {
+    for (int l = 0; l < layers; ++l)
+        for (const char* rest : tensors)
+            if (file.has_tensor(binding::layer_name(l, rest))) return true;
+    return false;
 }
 
 }  // namespace
@@ -97,8 +105,8 @@ ModelConfig read_decoder(const Keys& keys, std::string_view architecture) {
                                      std::to_string(c.head_dim) + ", the keys' length");
     const int turned = keys.even_or("rope.dimension_count", 2, c.head_dim, c.head_dim);
     if (turned != c.head_dim) c.rope_dims = turned;
-    c.qkv_bias = file.has_tensor("blk.0.attn_q.bias");
-    c.output_bias = file.has_tensor("blk.0.attn_output.bias");
+    c.qkv_bias = any_layer_has(file, c.num_layers(), {"attn_q.bias", "attn_k.bias", "attn_v.bias"});
+    c.output_bias = any_layer_has(file, c.num_layers(), {"attn_output.bias"});
     return c;
 }
 

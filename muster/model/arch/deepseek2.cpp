@@ -93,34 +93,21 @@ ModelConfig read_config(const WeightMap& f) {
     return c;
 }
 
-/// attn_kv_b: of each head first nope rows that make its keys, then value_dim rows. The product
-/// that takes queries into the latent's space needs the columns of the former; they are transposed
-/// once, and kept in f32, so that nothing is rounded a second time.
-void bind_whole(const WeightMap& f, const ModelConfig& c, const std::string& name,
-                LatentWeights& w) {
+/// attn_kv_b: of each head first nope rows that make its keys, then value_dim rows.
+void bind_whole(TensorReader& f, const ModelConfig& c, const std::string& name, LatentWeights& w) {
     const int64_t nope = c.head_dim - c.rope_dims, values = c.latent.value_dim;
-    const WeightMatrix all = binding::matrix(f, name, c.heads * (nope + values), c.latent.kv_rank);
     const int64_t rank = c.latent.kv_rank;
-    w.transposed_keys.reserve(static_cast<size_t>(c.heads * rank * nope));
-    std::vector<float> row(static_cast<size_t>(rank));
+    w.whole = binding::matrix(f, name, c.heads * (nope + values), rank);
     for (int64_t h = 0; h < c.heads; ++h) {
-        float* keys = w.transposed_keys.data() + h * rank * nope;
-        for (int64_t i = 0; i < nope; ++i) {
-            decode_row(all.dtype, all.row(h * (nope + values) + i), row.data(), rank);
-            for (int64_t r = 0; r < rank; ++r) keys[r * nope + i] = row[r];
-        }
-        w.keys.push_back({.dtype = DType::f32,
-                          .data = reinterpret_cast<const std::byte*>(keys),
-                          .rows = rank,
-                          .cols = nope});
-        WeightMatrix part = all;
-        part.data = all.row(h * (nope + values) + nope);
+        w.keys.push_back({.dtype = DType::f32, .data = nullptr, .rows = rank, .cols = nope});
+        WeightMatrix part = w.whole;
+        part.data = w.whole.row(h * (nope + values) + nope);
         part.rows = values;
         w.values.push_back(part);
     }
 }
 
-void bind_attention(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_attention(TensorReader& f, const ModelConfig& c, int l, LayerWeights& w) {
     const LatentAttention& a = c.latent;
     const int64_t d = c.d_model, heads = c.heads, nope = c.head_dim - c.rope_dims;
     const auto name = [&](const char* rest) { return binding::layer_name(l, rest); };
@@ -135,19 +122,20 @@ void bind_attention(const WeightMap& f, const ModelConfig& c, int l, LayerWeight
     }
     lw.down = binding::matrix(f, name("attn_kv_a_mqa.weight"), a.kv_rank + c.rope_dims, d);
     lw.norm = binding::vector(f, name("attn_kv_a_norm.weight"), a.kv_rank);
-    const bool split =
-        f.has_tensor(name("attn_k_b.weight")) ||
-        (f.has("deepseek2.attention.key_length_mla") && !f.has_tensor(name("attn_kv_b.weight")));
+    const bool split = f.has_tensor(name("attn_k_b.weight")) ||
+                       (f.file().has("deepseek2.attention.key_length_mla") &&
+                        !f.has_tensor(name("attn_kv_b.weight")));
     if (!split) {
         bind_whole(f, c, name("attn_kv_b.weight"), lw);
     } else {
+        f.pass_over(name("attn_kv_b.weight"));  // the same weights, for programs that need both
         lw.keys = binding::matrices(f, name("attn_k_b.weight"), heads, a.kv_rank, nope);
         lw.values = binding::matrices(f, name("attn_v_b.weight"), heads, a.value_dim, a.kv_rank);
     }
     w.output = binding::matrix(f, name("attn_output.weight"), d, heads * a.value_dim);
 }
 
-void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(TensorReader& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         LayerWeights& w = weights.layers[l];
@@ -168,6 +156,24 @@ void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
 }
 
 }  // namespace
+
+void transpose_keys(LatentWeights& w) {
+    if (w.whole.empty()) return;
+    const int64_t rank = w.keys[0].rows, nope = w.keys[0].cols, values = w.values[0].rows;
+    w.transposed_keys.reserve(w.keys.size() * static_cast<size_t>(rank * nope));
+    std::vector<float> row(static_cast<size_t>(rank));
+    float* keys = w.transposed_keys.data();
+    int64_t from = 0;  // of w.whole
+    for (WeightMatrix& head : w.keys) {
+        for (int64_t i = 0; i < nope; ++i) {
+            decode_row(w.whole.dtype, w.whole.row(from + i), row.data(), rank);
+            for (int64_t r = 0; r < rank; ++r) keys[r * nope + i] = row[r];
+        }
+        head.data = reinterpret_cast<const std::byte*>(keys);
+        keys += rank * nope;
+        from += nope + values;
+    }
+}
 
 const Architecture kDeepSeek2{"deepseek2", read_config, bind};
 

@@ -26,9 +26,13 @@ ModelConfig read_config(const WeightMap& f) {
     return c;
 }
 
-void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(TensorReader& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
+        for (const char* bias : {"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"}) {
+            const std::string name = binding::layer_name(l, bias);
+            if (!f.has_tensor(name)) throw Error(f.file().name(), "has no tensor " + name);
+        }
         binding::bind_layer(f, c, l, weights.layers[l], "post_attention_norm.weight");
         binding::bind_stacked_experts(f, c, l, weights.layers[l]);
     }

@@ -20,12 +20,12 @@ ModelConfig read_config(const WeightMap& f) {
     return c;
 }
 
-void bind_experts(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_experts(TensorReader& f, const ModelConfig& c, int l, LayerWeights& w) {
     if (c.layers[l].dense()) return binding::bind_dense(f, c, l, w);
     binding::bind_stacked_experts(f, c, l, w);
 }
 
-void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(TensorReader& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         binding::bind_layer(f, c, l, weights.layers[l]);

@@ -95,7 +95,7 @@ ModelConfig read_config(const WeightMap& f) {
     return c;
 }
 
-void bind_experts(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_experts(TensorReader& f, const ModelConfig& c, int l, LayerWeights& w) {
     const FeedForwardConfig& ff = c.layers[l];
     if (!ff.dense() && ff.equal_widths()) {
         binding::bind_stacked_experts(f, c, l, w);
@@ -108,17 +108,17 @@ void bind_experts(const WeightMap& f, const ModelConfig& c, int l, LayerWeights&
     }
 }
 
-void bind_router_parameters(const WeightMap& f, const ModelConfig& c, int l, LayerWeights& w) {
+void bind_router_parameters(TensorReader& f, const ModelConfig& c, int l, LayerWeights& w) {
     const auto optional = [&](const char* rest) -> std::span<const float> {
         const std::string name = binding::layer_name(l, rest);
-        if (!f.tensors().contains(name)) return {};
+        if (!f.has_tensor(name)) return {};
         return binding::vector(f, name, c.layers[l].experts());
     };
     w.router_parameters.selection_bias = optional("exp_probs_b.bias");
     w.router_parameters.thresholds = optional("exp_thresholds.weight");
 }
 
-void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(TensorReader& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         LayerWeights& w = weights.layers[l];

@@ -25,7 +25,7 @@ ModelConfig read_config(const WeightMap& f) {
     return c;
 }
 
-void bind(const WeightMap& f, const ModelConfig& c, ModelWeights& weights) {
+void bind(TensorReader& f, const ModelConfig& c, ModelWeights& weights) {
     binding::bind_ends(f, c, true, weights);
     for (int l = 0; l < c.num_layers(); ++l) {
         binding::bind_layer(f, c, l, weights.layers[l]);
