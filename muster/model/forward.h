@@ -36,8 +36,8 @@ struct PassOptions {
 };
 
 /// Scratch memory and threads of forward passes over one model: allocated once for `max_rows` rows,
-/// so that passes allocate nothing in steady state. One pass at a time; not thread-safe. Model and
-/// executor outlive it.
+/// so that passes of up to 8 rows (decoding) allocate nothing in steady state. One pass at a time;
+/// not thread-safe. Model and executor outlive it.
 class ForwardContext {
   public:
     /// max_rows: most rows of one pass (prefill is cut into passes of this size). Throws Error for
