@@ -193,14 +193,14 @@ class Chat {
         const auto most = static_cast<size_t>(context - std::min(kLeastAnswer, context / 2));
         std::vector<int32_t> ids = prompt_.tokens(messages);
         if (ids.size() <= most) return ids;
-        const auto first = messages.begin() + (has_system() ? 1 : 0);
+        auto first = messages.begin() + (has_system() ? 1 : 0);
         std::vector<ChatMessage> alone(messages.begin(), first);
         alone.push_back(messages.back());
         std::vector<int32_t> least = prompt_.tokens(alone);
         if (least.size() > static_cast<size_t>(context)) return least;
         int dropped = 0;
         for (; ids.size() > most && messages.size() > alone.size(); ++dropped) {
-            messages.erase(first, first + 2);
+            first = messages.erase(first, first + 2);
             ids = prompt_.tokens(messages);
         }
         if (dropped > 0)
