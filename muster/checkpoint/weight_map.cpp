@@ -14,6 +14,10 @@
 namespace muster {
 namespace {
 
+int64_t row_bytes_of(const TensorView& tensor) {
+    return dtype_bytes(tensor.dtype, tensor.shape.empty() ? 1 : tensor.shape.back());
+}
+
 [[noreturn]] void fail_type(std::string_view where, std::string_view key,
                             std::string_view expected) {
     throw Error(where,
@@ -229,7 +233,7 @@ void WeightMap::make(std::string_view name, int64_t first, int64_t count) const 
     const TensorView& view = tensors_.find(name)->second;
     const Made* made = find_made(view.data);
     MUSTER_ASSERT(made != nullptr);
-    const int64_t row_bytes = dtype_bytes(view.dtype, view.shape.empty() ? 1 : view.shape.back());
+    const int64_t row_bytes = row_bytes_of(view);
     MUSTER_ASSERT(first >= 0 && count >= 0 && (first + count) * row_bytes <= view.bytes());
     makers_.find(name)->second(first, count, made->memory.data() + first * row_bytes);
 }
@@ -259,7 +263,7 @@ const std::byte* WeightMap::contents(const std::byte* data, int64_t size,
     const Made* made = find_made(data);
     if (made == nullptr) return data;
     const TensorView& view = tensors_.find(made->name)->second;
-    const int64_t row_bytes = dtype_bytes(view.dtype, view.shape.empty() ? 1 : view.shape.back());
+    const int64_t row_bytes = row_bytes_of(view);
     const int64_t from = data - view.data, first = from / row_bytes;
     const int64_t last = (from + size + row_bytes - 1) / row_bytes;
     return rows(made->name, first, last - first, buffer) + (from - first * row_bytes);
@@ -272,7 +276,7 @@ const std::byte* WeightMap::rows(std::string_view name, int64_t first, int64_t c
     const TensorView& view = found->second;
     const int64_t cols = view.shape.empty() ? 1 : view.shape.back();
     MUSTER_ASSERT(first >= 0 && count >= 0 && (first + count) * cols <= view.elements());
-    const int64_t row_bytes = dtype_bytes(view.dtype, cols);
+    const int64_t row_bytes = row_bytes_of(view);
     const auto maker = makers_.find(name);
     if (maker == makers_.end()) return view.data + first * row_bytes;
     buffer.resize(static_cast<size_t>(count * row_bytes));

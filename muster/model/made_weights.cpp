@@ -5,13 +5,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "muster/core/error.h"
+#include "muster/model/batches.h"
 
 namespace muster {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
-constexpr int64_t kBatchBytes = int64_t{32} << 20;  // between two calls of the progress
 
 struct Piece {
     const std::string* name;
@@ -38,22 +37,15 @@ void make_weights(WeightMap& file, const TensorNames& except, Executor& executor
     std::erase_if(names, [&](const std::string& name) { return except.contains(name); });
     std::vector<Piece> pieces;
     for (const std::string& name : names) cut(name, file.tensors().find(name)->second, pieces);
-    int64_t done = 0, total = 0;
-    for (const Piece& p : pieces) total += p.bytes;
-    for (size_t first = 0, last = 0; first < pieces.size(); first = last) {
-        int64_t batch = 0;
-        while (last < pieces.size() && batch < kBatchBytes) batch += pieces[last++].bytes;
-        executor.run(static_cast<int>(last - first), [&](int task, int) {
-            const Piece& p = pieces[first + static_cast<size_t>(task)];
-            file.make(*p.name, p.first, p.count);
-        });
-        for (size_t i = first; i < last; ++i)
-            if (i == first || pieces[i].name != pieces[i - 1].name)
-                file.drop_pages(pieces[i].tensor->data, 0);
-        done += batch;
-        if (progress && !progress("making weights", done, total))
-            throw Error(file.name(), "loading was stopped");
-    }
+    in_batches(
+        pieces, [](const Piece& p) { return p.bytes; }, executor,
+        [&](const Piece& p) { file.make(*p.name, p.first, p.count); },
+        [&](size_t first, size_t last) {
+            for (size_t i = first; i < last; ++i)
+                if (i == first || pieces[i].name != pieces[i - 1].name)
+                    file.drop_pages(pieces[i].tensor->data, 0);
+        },
+        progress, "making weights", file.name());
     for (const std::string& name : names) file.keep_made(name);
 }
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "muster/checkpoint/weight_map.h"
-#include "muster/core/error.h"
+#include "muster/model/batches.h"
 #include "muster/model/model.h"
 #include "muster/quant/panels.h"
 
@@ -19,10 +19,8 @@ namespace muster {
 namespace {
 
 constexpr size_t kLargePage = size_t{2} << 20;
-constexpr size_t kAlign = 64;  // a cache line, and the widest vector
-// A task, and what is held twice at most: small beside a model, and tasks enough for many workers.
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
-constexpr size_t kBatchBytes = size_t{32} << 20;
+constexpr size_t kAlign = 64;                      // a cache line, and the widest vector
+constexpr int64_t kPieceBytes = int64_t{1} << 20;  // of a task
 
 size_t aligned(size_t bytes) noexcept { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -68,7 +66,7 @@ struct Piece {
 
     int64_t panel_bytes() const noexcept { return kPanelRows * from->row_bytes(); }
     const std::byte* source() const noexcept { return from->data + first * panel_bytes(); }
-    size_t bytes() const noexcept { return static_cast<size_t>((last - first) * panel_bytes()); }
+    int64_t bytes() const noexcept { return (last - first) * panel_bytes(); }
 };
 
 /// All pieces, in the order in which they are copied.
@@ -124,24 +122,20 @@ PanelWeights::PanelWeights(ModelWeights& weights, const WeightMap& file, Executo
     ::madvise(memory_.get(), size, MADV_HUGEPAGE);  // a wish: nothing depends on it
 #endif
     const std::vector<Piece> pieces = cut(all, memory_.get());
-    int64_t done = 0;
-    for (size_t first = 0, last = 0; first < pieces.size(); first = last) {
-        size_t batch = 0;
-        while (last < pieces.size() && batch < kBatchBytes) batch += pieces[last++].bytes();
-        executor.run(static_cast<int>(last - first), [&](int task, int) {
-            const Piece& p = pieces[first + static_cast<size_t>(task)];
-            std::vector<std::byte> buffer;
-            WeightMatrix part = *p.from;
-            part.data = file.contents(p.source(), static_cast<int64_t>(p.bytes()), buffer);
-            part.rows = (p.last - p.first) * kPanelRows;
-            pack_panels(part, 0, p.last - p.first, p.to);
-        });
+    const auto pack = [&](const Piece& p) {
+        std::vector<std::byte> buffer;
+        WeightMatrix part = *p.from;
+        part.data = file.contents(p.source(), p.bytes(), buffer);
+        part.rows = (p.last - p.first) * kPanelRows;
+        pack_panels(part, 0, p.last - p.first, p.to);
+    };
+    const auto drop = [&](size_t first, size_t last) {
         for (size_t i = first; i < last; ++i)
-            file.drop_pages(pieces[i].source(), pieces[i].bytes());
-        done += static_cast<int64_t>(batch);
-        if (progress && !progress("arranging weights", done, static_cast<int64_t>(bytes)))
-            throw Error("model", "loading was stopped");
-    }
+            file.drop_pages(pieces[i].source(), static_cast<size_t>(pieces[i].bytes()));
+    };
+    in_batches(
+        pieces, [](const Piece& p) { return p.bytes(); }, executor, pack, drop, progress,
+        "arranging weights", "model");
     std::byte* to = memory_.get();
     for (const WeightMatrix* arranged : all) {
         WeightMatrix& w = const_cast<WeightMatrix&>(*arranged);  // of `weights`, which is ours

@@ -6,12 +6,12 @@
 
 #include "muster/checkpoint/validate.h"
 #include "muster/core/error.h"
+#include "muster/model/batches.h"
 
 namespace muster {
 namespace {
 
 constexpr int64_t kPieceElements = int64_t{1} << 21;  // whole blocks of any format, a few MB
-constexpr int64_t kBatchBytes = int64_t{32} << 20;    // between two calls of the progress
 
 struct Piece {
     const std::string* name;
@@ -38,19 +38,14 @@ std::vector<Piece> cut(const WeightMap& file) {
 
 void check_weights(const WeightMap& file, Executor& executor, const Progress& progress, bool drop) {
     const std::vector<Piece> pieces = cut(file);
-    int64_t done = 0, total = 0;
-    for (const Piece& p : pieces) total += p.part.bytes();
     std::vector<char> bad(pieces.size(), 0);
-    for (size_t first = 0, last = 0; first < pieces.size(); first = last) {
-        int64_t batch = 0;
-        while (last < pieces.size() && batch < kBatchBytes) batch += pieces[last++].part.bytes();
-        executor.run(static_cast<int>(last - first), [&](int task, int) {
-            const size_t i = first + static_cast<size_t>(task);
-            TensorView part = pieces[i].part;
-            std::vector<std::byte> buffer;
-            part.data = file.contents(part.data, part.bytes(), buffer);
-            bad[i] = has_non_finite(part) ? 1 : 0;
-        });
+    const auto check = [&](const Piece& p) {
+        TensorView part = p.part;
+        std::vector<std::byte> buffer;
+        part.data = file.contents(part.data, part.bytes(), buffer);
+        bad[static_cast<size_t>(&p - pieces.data())] = has_non_finite(part) ? 1 : 0;
+    };
+    const auto report = [&](size_t first, size_t last) {
         for (size_t i = first; i < last; ++i) {
             if (bad[i] != 0)
                 throw Error(file.name(),
@@ -58,10 +53,10 @@ void check_weights(const WeightMap& file, Executor& executor, const Progress& pr
             const TensorView& part = pieces[i].part;
             if (drop) file.drop_pages(part.data, static_cast<size_t>(part.bytes()));
         }
-        done += batch;
-        if (progress && !progress("checking weights", done, total))
-            throw Error(file.name(), "loading was stopped");
-    }
+    };
+    in_batches(
+        pieces, [](const Piece& p) { return p.part.bytes(); }, executor, check, report, progress,
+        "checking weights", file.name());
 }
 
 }  // namespace muster

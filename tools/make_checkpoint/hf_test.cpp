@@ -113,10 +113,15 @@ TEST_P(HuggingFace, WrittenInTheFilesOwnFormatsNothingIsLost) {
     EXPECT_EQ(logits(Model::load(gguf_)), logits(Model::load(directory_ / "back")));
 }
 
-TEST(HuggingFaceMxfp4, ExpertsAreThoseOfTheGgufFileBothWays) {
+CheckpointSpec small_gpt_oss() {
     CheckpointSpec spec = preset("tiny-gpt-oss");
     spec.layers = 2;
     spec.vocab = 512;
+    return spec;
+}
+
+TEST(HuggingFaceMxfp4, ExpertsAreThoseOfTheGgufFileBothWays) {
+    const CheckpointSpec spec = small_gpt_oss();
     const TemporaryDirectory directory;
     const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
     const Vocabulary vocabulary = Tokenizer::from_gguf(source).vocabulary();
@@ -139,9 +144,7 @@ TEST(HuggingFaceMxfp4, ExpertsAreThoseOfTheGgufFileBothWays) {
 }
 
 TEST(HuggingFaceMxfp4, ExpertsAreHeldOnce) {
-    CheckpointSpec spec = preset("tiny-gpt-oss");
-    spec.layers = 2;
-    spec.vocab = 512;
+    const CheckpointSpec spec = small_gpt_oss();
     const TemporaryDirectory directory;
     const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
     write_hf(spec, Tokenizer::from_gguf(source).vocabulary(), {DType::bf16, true, 0},
