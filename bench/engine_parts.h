@@ -82,7 +82,8 @@ class WeightReader {
         next_ = (next_ + 5) % layers.size();
         const ExpertBank& bank = layers[next_].experts;
         const WeightMatrix& first = bank.experts.front().up;
-        // The experts of a layer stand one after the other in the file.
+        // A layer's experts lie side by side, in the file one kind of matrix after the other, in
+        // panels expert by expert: a third of the layer's bytes either way.
         const auto bytes = static_cast<size_t>(first.bytes()) * bank.experts.size();
         return read_bandwidth(team_, first.data, bytes);
     }

@@ -60,6 +60,7 @@ struct IVec {
     static I dot_signed(I sum, I w, I s) noexcept {
         return dot(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(s, w));
     }
+    /// Adds to each lane the products of its two signed 16-bit numbers.
     static I dot_pairs(I sum, I a, I b) noexcept { return add(sum, _mm256_madd_epi16(a, b)); }
     static void store_as_bytes(int8_t* p, Vec::F x) noexcept {
         const __m256i q = _mm256_cvtps_epi32(x);

@@ -102,11 +102,10 @@ class QuantizedForward {
         });
     }
 
-    /// The task's columns of w times its rows.
+    /// The task's columns of w times its rows x.
     void product(const MoeTask& t, const WeightMatrix& w, const QuantizedChunk* const* x,
                  std::span<const float> bias, float* out, int64_t ldo) const noexcept {
-        panel_product(w.dtype, c_.isa)(
-            {w, t.first, t.last, x + t.row_first, t.row_last - t.row_first, out, ldo});
+        panel_product(w.dtype, c_.isa)({w, t.first, t.last, x, t.row_last - t.row_first, out, ldo});
         if (bias.empty()) return;
         for (int64_t i = 0; i < t.row_last - t.row_first; ++i) {
             for (int64_t j = t.first; j < t.last; ++j) {
@@ -115,16 +114,17 @@ class QuantizedForward {
         }
     }
 
-    const QuantizedChunk* const* input(const WeightMatrix& w) const noexcept {
-        return ws_.quantized_rows[static_cast<int>(activation_scale(w.dtype))].data();
+    /// The task's rows of the layer's input, as products with w take them.
+    const QuantizedChunk* const* input(const MoeTask& t, const WeightMatrix& w) const noexcept {
+        return ws_.quantized_rows[static_cast<int>(activation_scale(w.dtype))].data() + t.row_first;
     }
 
     void hidden(const MoeTask& t, float* up) const noexcept {
         const Expert& e = expert(t.expert);
         const int64_t columns = t.last - t.first;
         float* gate = up + kTaskRows * kHiddenColumns;
-        product(t, e.up, input(e.up), e.up_bias, up, columns);
-        if (bank_.gated) product(t, e.gate, input(e.gate), e.gate_bias, gate, columns);
+        product(t, e.up, input(t, e.up), e.up_bias, up, columns);
+        if (bank_.gated) product(t, e.gate, input(t, e.gate), e.gate_bias, gate, columns);
         const ActivationScale scale = activation_scale(e.down.dtype);
         for (int64_t i = 0; i < t.row_last - t.row_first; ++i) {
             float* values = up + i * columns;
@@ -142,9 +142,8 @@ class QuantizedForward {
         }
         float* out = ws_.rows.data() + t.row_first * bank_.d_model + t.first;
         const int64_t count = t.row_last - t.row_first, columns = t.last - t.first;
-        if (count <= kDirectRows)
-            return product(t, e.down, rows - t.row_first, e.down_bias, out, bank_.d_model);
-        product(t, e.down, rows - t.row_first, e.down_bias, scratch, columns);
+        if (count <= kDirectRows) return product(t, e.down, rows, e.down_bias, out, bank_.d_model);
+        product(t, e.down, rows, e.down_bias, scratch, columns);
         for (int64_t i = 0; i < count; ++i)
             std::copy_n(scratch + i * columns, columns, out + i * bank_.d_model);
     }

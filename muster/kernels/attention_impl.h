@@ -3,12 +3,12 @@
 // vec_<isa>.h. Everything has internal linkage.
 //
 // A block goes through its positions in tiles of kAttentionTile. Few queries: scores are dot
-// products with the keys as they are stored, each key widened once, and values are widened on their
-// way into the sums; memory is read once and in order, which the processor foresees. Many
-// queries: keys are widened and transposed to [head_dim][tile], values to [tile][padded value_dim],
-// and both products are small matrix products of 4 rows by a few vectors whose accumulators stay in
-// registers. Positions that a query does not see get weight zero; they lie within rows already
-// written.
+// products with the keys as they are stored, for 8, 4, 2 or 1 queries at a time; values are widened
+// on their way into the sums of one or two queries, else once for all. Memory is read in order,
+// which the processor foresees; a tile that is passed again lies in a cache. Many queries: keys are
+// widened and transposed to [head_dim][tile], values to [tile][padded value_dim], and both products
+// are small matrix products of 4 rows by a few vectors whose accumulators stay in registers.
+// Positions that a query does not see get weight zero; they lie within rows already written.
 #pragma once
 
 #include <type_traits>

@@ -17,9 +17,8 @@
 //   Vec::F scale(int g, int half); Vec::F min(int g, int half);
 // Super-blocks, with integers in the place of scales, and their scale over all the chunk:
 //   Vec::F scale(int g, int half); Vec::F d();
-//   IVec::I min_pairs(int p); Vec::F d_min();  // value = d * scale * q - d_min * min; two minima
-//   of
-//                                              // 16 bits a lane, in the order of QuantizedChunk
+//   IVec::I min_pairs(int p);         // value = d * scale * q - d_min * min: two minima of 16 bits
+//   Vec::F d_min();                   // a lane, in the order of QuantizedChunk's pairs
 // All of g, i, half and p are known when the code is compiled, but for g where blocks are 32
 // values.
 #pragma once

@@ -30,10 +30,6 @@ constexpr int kGroups = kPanelChunk / 32;  // of a chunk
 template <typename Source>
 constexpr bool kSuperBlock = Source::kScale == ActivationScale::per_256;
 
-/// Packed bytes of a group of all rows.
-template <typename Format>
-constexpr int kGroupBytes = kPanelRows * Format::kBlockBytes / (kSuperBlock<Format> ? kGroups : 1);
-
 /// Whether packed weights are fetched ahead of a few rows' products. The processor runs ahead of a
 /// reader that walks straight on; only where there is less to compute than to load does it help to
 /// go before.
@@ -142,7 +138,7 @@ using UnpackedOf = Unpacked<Format::kScale, Format::kHalves, Format::kMin, Forma
 template <typename Source, int kRows, int kVecs>
 class Tile {
   public:
-    /// `ahead`: what to fetch while groups are multiplied, kGroupBytes each; null: nothing.
+    /// `ahead`: what to fetch while groups are multiplied, as many bytes; null: nothing.
     [[gnu::always_inline]] void run(const Source* w, int groups, const QuantizedChunk* const* x,
                                     int64_t chunk, float* c, int64_t stride,
                                     const std::byte* ahead = nullptr) noexcept {
@@ -183,8 +179,10 @@ class Tile {
     using Quants = typename Source::Quants;
     static constexpr int kTogether = Quants::kGroups;
     [[gnu::always_inline]] static void fetch_groups(const std::byte* ahead, int g) noexcept {
-        if constexpr (kFetchAhead<Source>)
-            fetch(ahead + g * kGroupBytes<Source>, kTogether * kGroupBytes<Source>);
+        if constexpr (kFetchAhead<Source>) {
+            constexpr int kGroupBytes = kPanelRows * Source::kBlockBytes;  // a group is a block
+            fetch(ahead + g * kGroupBytes, kTogether * kGroupBytes);
+        }
     }
 
     template <int kNumber>
