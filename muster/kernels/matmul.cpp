@@ -48,23 +48,26 @@ struct Grid {
 // c (=|+=) x B, sums of `k` values; pack(range, scratch, panels) brings parts of B.
 template <typename Pack>
 void multiply_rows(const GemmKernels& kernels, Compute compute, MatrixView<const float> x,
-                   MatrixView<float> c, Executor& executor, bool accumulate, Pack pack) {
+                   MatrixView<float> c, Executor& executor, bool accumulate,
+                   MatmulWorkspace& workspace, Pack pack) {
     const int64_t depth = kDepth * (kernels.pairs(compute) ? 2 : 1);  // values
     const int64_t k = kernels.elements(compute, std::min(depth, x.cols));
     const int64_t nr = kernels.nr;
     const int64_t panels = std::max<int64_t>(1, kPanelElements / std::max<int64_t>(1, k * nr));
     const Grid grid(c, 36 * kernels.mr, kernels.mr, panels * nr, nr, executor.workers());
-    Buffer<const float*> rows(static_cast<size_t>(x.rows));
-    for (int64_t i = 0; i < x.rows; ++i) rows[static_cast<size_t>(i)] = x.row(i);
+    workspace.float_rows.reserve(static_cast<size_t>(x.rows));
+    const float** rows = workspace.float_rows.data();
+    for (int64_t i = 0; i < x.rows; ++i) rows[i] = x.row(i);
     const int64_t rounded = compute == Compute::bf16 ? GemmRows::round_size(k) : 0;
     const int64_t size = kPackScratch + rounded + k * grid.cols;
-    Buffer<float> scratch(static_cast<size_t>(size * executor.workers()));
+    workspace.packed.reserve(static_cast<size_t>(size * executor.workers()));
+    float* scratch = workspace.packed.data();
     executor.run(grid.tasks(), [&](int task, int worker) {
-        float* mine = scratch.data() + worker * size;
+        float* mine = scratch + worker * size;
         const int64_t row = task / grid.col_chunks * grid.rows;
         const int64_t first = task % grid.col_chunks * grid.cols;
         GemmRows product;
-        product.a = rows.data() + row;
+        product.a = rows + row;
         product.rounded = rounded > 0 ? mine + kPackScratch : nullptr;
         product.rows = std::min(grid.rows, c.rows - row);
         product.cols = std::min(grid.cols, c.cols - first);
@@ -170,17 +173,17 @@ void matmul(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> 
             Executor& executor, Compute compute, bool accumulate, MatmulWorkspace* workspace) {
     MUSTER_ASSERT(x.rows == y.rows && x.cols == w.cols && y.cols == w.rows);
     compute = effective_compute(compute, w.dtype);
+    MatmulWorkspace own;
+    if (workspace == nullptr) workspace = &own;
     if (compute == Compute::int8) {
-        MatmulWorkspace own;
         const Product product{&w, y};
-        return quantized_products(x, {&product, 1}, executor, accumulate,
-                                  workspace != nullptr ? *workspace : own);
+        return quantized_products(x, {&product, 1}, executor, accumulate, *workspace);
     }
     MUSTER_ASSERT(w.layout == WeightLayout::rows);
     if (x.rows <= kStreamRows) return stream_matmul(x, w, y, executor, accumulate);
     const Isa isa = current_isa();
     const GemmKernels& kernels = gemm_kernels(isa);
-    multiply_rows(kernels, compute, x, y, executor, accumulate,
+    multiply_rows(kernels, compute, x, y, executor, accumulate, *workspace,
                   [&](const PackRange& range, float* scratch, float* panels) {
                       return pack_rows(kernels, compute, isa, w, range, scratch, panels);
                   });
@@ -207,7 +210,8 @@ void matmul_input_gradient(MatrixView<const float> dy, const WeightMatrix& w, Ma
     MUSTER_ASSERT(dtype_info(w.dtype).block_elements == 1);
     const Isa isa = current_isa();
     const GemmKernels& kernels = gemm_kernels(isa);
-    multiply_rows(kernels, compute, dy, dx, executor, accumulate,
+    MatmulWorkspace workspace;
+    multiply_rows(kernels, compute, dy, dx, executor, accumulate, workspace,
                   [&](const PackRange& range, float*, float* panels) {
                       return pack_cols(kernels, compute, isa, w, range, panels);
                   });

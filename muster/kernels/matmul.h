@@ -19,11 +19,13 @@ enum class Compute { f32, bf16, int8 };
 /// What `compute` means for weights of this format: f32, bf16, or int8 for block formats only.
 Compute effective_compute(Compute compute, DType dtype) noexcept;
 
-/// Activations as integer products take them, kept so that steady work allocates nothing. One per
+/// What a product needs beside its operands, kept so that steady work allocates nothing. One per
 /// caller.
 struct MatmulWorkspace {
-    QuantizedRows quantized;
+    QuantizedRows quantized;  ///< activations as integer products take them
     Buffer<const QuantizedChunk*> rows;
+    Buffer<const float*> float_rows;
+    Buffer<float> packed;  ///< of other products, for each worker
 };
 
 /// y [T, N] (=|+=) x [T, K] * w [N, K]^T. w in any format; WeightLayout::panels under int8 only.

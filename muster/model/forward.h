@@ -35,9 +35,9 @@ struct PassOptions {
     uint64_t seed = 0;  ///< for random selection
 };
 
-/// Scratch memory and threads of forward passes over one model: allocated once for `max_rows` rows,
-/// so that passes of up to 8 rows (decoding) allocate nothing in steady state. One pass at a time;
-/// not thread-safe. Model and executor outlive it.
+/// Scratch memory and threads of forward passes over one model: allocated for `max_rows` rows and
+/// the most activations that a pass had, so that steady work allocates nothing, whatever the
+/// policies. One pass at a time; not thread-safe. Model and executor outlive it.
 class ForwardContext {
   public:
     /// max_rows: most rows of one pass (prefill is cut into passes of this size). Throws Error for

@@ -9,6 +9,9 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "muster/core/thread_team.h"
 #include "muster/model/export.h"
@@ -37,42 +40,53 @@ extern "C" void* aligned_alloc(size_t alignment, size_t size) {
 namespace muster {
 namespace {
 
-class ForwardAllocation : public ::testing::TestWithParam<Compute> {};
+/// How products are made, and the sequences in a batch: few of them stream float weights, many
+/// pack.
+class ForwardAllocation : public ::testing::TestWithParam<std::pair<Compute, int>> {};
 
-/// Four sequences under policies of their own, each of which changes from step to step.
+/// Sequences under policies of their own, each of which changes from step to step.
 TEST_P(ForwardAllocation, StepsAllocateNothing) {
+    const auto [compute, sequences] = GetParam();
     testing::TemporaryDirectory directory;
     testing::random_checkpoint(testing::tiny_olmoe()).write(directory / "run");
     export_gguf(directory / "run", directory / "model.gguf", DType::q8_0);
     ThreadTeam team(2);
     LoadOptions options;
-    if (GetParam() == Compute::int8) options.panels = &team;
+    if (compute == Compute::int8) options.panels = &team;
     const Model model = Model::load(directory / "model.gguf", options);
     std::vector<RequestRouting> routings;
     for (const char* policy : {"top-k:1", "top-k:2", "top-p:0.6", "mean:3", "top-k:6"})
         routings.emplace_back(model.config(), RoutingPolicy::parse(policy));
     std::vector<KvCache> caches;
-    for (int i = 0; i < 4; ++i) caches.emplace_back(model.config(), 48, DType::f16);
-    ForwardContext context(model, team, 8, GetParam());
-    std::vector<BatchRow> rows(4);
+    for (int i = 0; i < sequences; ++i) caches.emplace_back(model.config(), 48, DType::f16);
+    ForwardContext context(model, team, sequences, compute);
+    std::vector<BatchRow> rows(static_cast<size_t>(sequences));
     int64_t before = 0;
     for (int step = 0; step < 40; ++step) {
         if (step == 8) before = allocations;
-        for (size_t i = 0; i < 4; ++i) {
-            RequestRouting& routing = routings[(i + static_cast<size_t>(step)) % routings.size()];
+        for (size_t i = 0; i < rows.size(); ++i) {
+            // The first step takes every expert: memory grows with the most activations seen.
+            const size_t policy = step == 0 ? 4 : (i + static_cast<size_t>(step)) % 5;
+            RequestRouting& routing = routings[policy];
             rows[i] = {static_cast<int32_t>(5 + i), &caches[i], &routing, true};
         }
         context.forward(rows);
-        context.logits(0, 4);
+        context.logits(0, sequences);
     }
     EXPECT_GT(before, 0);  // they are counted
     EXPECT_EQ(allocations - before, 0);
 }
 
+std::string precision_name(const ::testing::TestParamInfo<std::pair<Compute, int>>& info) {
+    const char* compute = info.param.first == Compute::f32 ? "f32_" : "int8_";
+    return compute + std::to_string(info.param.second);
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, ForwardAllocation,
-                         ::testing::Values(Compute::f32, Compute::int8), [](const auto& info) {
-                             return info.param == Compute::f32 ? "f32" : "int8";
-                         });
+                         ::testing::Values(std::pair{Compute::f32, 4}, std::pair{Compute::f32, 16},
+                                           std::pair{Compute::int8, 4},
+                                           std::pair{Compute::int8, 16}),
+                         precision_name);
 
 }  // namespace
 }  // namespace muster

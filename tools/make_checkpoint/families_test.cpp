@@ -21,7 +21,9 @@ namespace {
 
 using Logits = std::vector<std::vector<float>>;
 
-constexpr int kTokens = 48;
+/// Several windows of 9 positions, and what the attention of one row cuts among threads.
+constexpr int kTokens = 150, kManyTokens = 1100;
+constexpr int kWindow = 9;
 
 Logits last_logits(ForwardContext& context) {
     const auto logits = context.logits(0, context.wanted());
@@ -33,9 +35,9 @@ Logits last_logits(ForwardContext& context) {
 
 class Sequence {
   public:
-    Sequence(const Model& model, DType dtype, int first)
-        : cache_(model.config(), kTokens, dtype), routing_(model.config()) {
-        for (int t = 0; t < kTokens; ++t)
+    Sequence(const Model& model, DType dtype, int tokens, int first)
+        : cache_(model.config(), tokens, dtype), routing_(model.config()) {
+        for (int t = 0; t < tokens; ++t)
             tokens_.push_back((first + 37 * t + 11 * t * t) % model.config().vocab);
     }
     std::vector<BatchRow> rows(int first, int count) {
@@ -58,12 +60,14 @@ struct Routes final : TraceSink {
     std::vector<RouteTable> tables;
 };
 
+/// A sequence as long as the context's longest pass, in passes of `rows`.
 Logits run(const Model& model, ForwardContext& context, DType dtype, int rows,
            const PassOptions& options) {
-    Sequence sequence(model, dtype, 5);
+    const int tokens = context.max_rows();
+    Sequence sequence(model, dtype, tokens, 5);
     Logits all;
-    for (int first = 0; first < kTokens; first += rows) {
-        context.forward(sequence.rows(first, std::min(rows, kTokens - first)), options);
+    for (int first = 0; first < tokens; first += rows) {
+        context.forward(sequence.rows(first, std::min(rows, tokens - first)), options);
         for (auto& row : last_logits(context)) all.push_back(std::move(row));
     }
     return all;
@@ -72,13 +76,16 @@ Logits run(const Model& model, ForwardContext& context, DType dtype, int rows,
 /// The same sequence's rows among those of another, which are longer before it.
 Logits run_shared(const Model& model, ForwardContext& context, DType dtype,
                   const PassOptions& options) {
-    Sequence sequence(model, dtype, 5), other(model, dtype, 77);
+    const int tokens = context.max_rows();
+    Sequence sequence(model, dtype, tokens, 5), other(model, dtype, tokens, 77);
     context.forward(other.rows(0, 9), options);
     Logits all;
-    for (int first = 0; first < kTokens; first += 12) {
+    for (int first = 0; first < tokens; first += 12) {
         std::vector<BatchRow> batch;
-        const auto mine = sequence.rows(first, 12), others = other.rows(9 + first / 2, 6);
-        for (int i = 0; i < 12; ++i) {
+        const int count = std::min(12, tokens - first);
+        const auto mine = sequence.rows(first, count);
+        const auto others = other.rows(9 + first / 2, count / 2);
+        for (int i = 0; i < count; ++i) {
             batch.push_back(mine[i]);
             if (i % 2 == 1) batch.push_back(others[i / 2]);
         }
@@ -132,17 +139,18 @@ class Families : public ::testing::TestWithParam<std::string> {
         CheckpointSpec spec = preset(GetParam());
         spec.layers = std::min(spec.layers, 4);
         spec.vocab = 512;
+        if (spec.window > 0) spec.window = kWindow;
         const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
         write_gguf(spec, Tokenizer::from_gguf(source).vocabulary(),
                    {parse_file_type(type), false, 0}, directory_ / "model.gguf");
         return Model::load(directory_ / "model.gguf", {.panels = panels});
     }
-    void compare(const Model& model, Compute compute) {
+    void compare(const Model& model, Compute compute, int tokens, std::vector<DType> formats) {
         ThreadTeam team(2);
-        ForwardContext context(model, team, kTokens, compute);
-        for (const DType keys : {DType::f32, DType::f16, DType::q8_0}) {
+        ForwardContext context(model, team, tokens, compute);
+        for (const DType keys : formats) {
             Routes routes(model);
-            const Logits whole = run(model, context, keys, kTokens, {.trace = &routes});
+            const Logits whole = run(model, context, keys, tokens, {.trace = &routes});
             const PassOptions options{.fixed_routes = routes.tables};
             if (compute == Compute::f32 && keys == DType::f32) {
                 const Logits free = run(model, context, keys, 7, {});
@@ -159,12 +167,23 @@ class Families : public ::testing::TestWithParam<std::string> {
     TemporaryDirectory directory_;
 };
 
-TEST_P(Families, PassesAndBatchesDoNotMatterInF32) { compare(load("f32", nullptr), Compute::f32); }
+const std::vector<DType> kFormats = {DType::f32, DType::f16, DType::q8_0};
+
+TEST_P(Families, PassesAndBatchesDoNotMatterInF32) {
+    compare(load("f32", nullptr), Compute::f32, kTokens, kFormats);
+}
 
 TEST_P(Families, PassesAndBatchesDoNotMatterInIntegers) {
     ThreadTeam team(2);
     const std::string type = GetParam() == "tiny-gpt-oss" ? "mxfp4_moe" : "q4_k_m";
-    compare(load(type.c_str(), &team), Compute::int8);
+    compare(load(type.c_str(), &team), Compute::int8, kTokens, kFormats);
+}
+
+/// One for each kind of attention.
+class LongTexts : public Families {};
+
+TEST_P(LongTexts, PassesAndBatchesDoNotMatter) {
+    compare(load("f32", nullptr), Compute::f32, kManyTokens, {DType::f16});
 }
 
 std::vector<std::string> tiny_presets() {
@@ -174,11 +193,16 @@ std::vector<std::string> tiny_presets() {
     return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, Families, ::testing::ValuesIn(tiny_presets()), [](const auto& info) {
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
     std::string name = info.param;
     std::ranges::replace(name, '-', '_');
     return name;
-});
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, Families, ::testing::ValuesIn(tiny_presets()), test_name);
+INSTANTIATE_TEST_SUITE_P(Tiny, LongTexts,
+                         ::testing::Values("tiny-qwen3moe", "tiny-gpt-oss", "tiny-deepseek2"),
+                         test_name);
 
 }  // namespace
 }  // namespace muster::checkpoints
