@@ -8,9 +8,12 @@ set(MUSTER_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mav
                         -mavx512bf16 -mprefer-vector-width=512)
 set(MUSTER_FLAGS_amx ${MUSTER_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
+set(MUSTER_KERNEL_LEVEL -O3)
 if(MUSTER_SANITIZE)
+    # Instrumented kernels with all their unrolled tiles take minutes to optimise.
+    set(MUSTER_KERNEL_LEVEL -O1)
     add_compile_definitions(MUSTER_SANITIZED)
-    add_compile_options(-fsanitize=${MUSTER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    add_compile_options(-fsanitize=${MUSTER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
     add_link_options(-fsanitize=${MUSTER_SANITIZE})
 endif()
 
@@ -31,7 +34,8 @@ function(muster_folder_sources out folder)
     foreach(isa avx2 avx512 amx)
         foreach(source ${sources})
             if(source MATCHES "_${isa}\\.cpp$")
-                set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS ${MUSTER_FLAGS_${isa}} -O3)
+                set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS ${MUSTER_FLAGS_${isa}}
+                             ${MUSTER_KERNEL_LEVEL})
             endif()
         endforeach()
     endforeach()
