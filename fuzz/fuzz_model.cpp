@@ -16,6 +16,17 @@ void require(bool holds) {
     if (!holds) std::abort();
 }
 
+/// Whether there was no Error.
+template <typename F>
+bool attempt(F&& f) {
+    try {
+        f();
+        return true;
+    } catch (const muster::Error&) {
+        return false;
+    }
+}
+
 /// In no way to run the model a need is below 0. Returns that with panels.
 muster::MemoryNeed foresee(const muster::Model& model) {
     muster::MemoryNeed need;
@@ -27,6 +38,7 @@ muster::MemoryNeed foresee(const muster::Model& model) {
             require(need.mapped >= 0 && need.made >= 0 && need.panels >= 0);
             require(need.caches > 0 && need.workspace > 0);
             muster::check_memory(model, settings, {});
+            require(!attempt([&] { muster::check_memory(model, settings, {0, "test"}); }));
         }
     }
     const int own = model.config().context;
@@ -52,14 +64,6 @@ void load(const std::filesystem::path& path) {
 void read_config(std::string_view text) {
     const std::string again = muster::to_json(muster::model_config_from_json(text, "test"));
     require(muster::to_json(muster::model_config_from_json(again, "again")) == again);
-}
-
-template <typename F>
-void attempt(F&& f) {
-    try {
-        f();
-    } catch (const muster::Error&) {
-    }
 }
 
 }  // namespace

@@ -271,6 +271,26 @@ void write_huggingface(const muster::checkpoints::CheckpointSpec& spec,
                                  muster::read_file(files / "model.safetensors"));
 }
 
+/// The same shape with the experts' gate and up in one tensor, all zero.
+void write_fused(const fs::path& from, const fs::path& to) {
+    const muster::GgufFile apart(from);
+    muster::GgufWriter writer;
+    for (const auto& [key, value] : apart.metadata()) writer.copy(apart, key);
+    for (const auto& [name, tensor] : apart.tensors()) {
+        if (name.find("ffn_up_exps") != std::string::npos) continue;
+        const size_t at = name.find("ffn_gate_exps");
+        if (at == std::string::npos) {
+            writer.add_tensor(name, tensor);
+            continue;
+        }
+        std::vector<int64_t> shape = tensor.shape;
+        shape[1] *= 2;
+        writer.add_tensor(std::string(name).replace(at, 13, "ffn_gate_up_exps"), tensor.dtype,
+                          shape, std::vector<std::byte>(2 * static_cast<size_t>(tensor.bytes())));
+    }
+    writer.write(to);
+}
+
 void seed_model(const fs::path& directory) {
     using namespace muster::checkpoints;
     for (const std::string& name : preset_names()) {
@@ -279,6 +299,8 @@ void seed_model(const fs::path& directory) {
         write_gguf(spec, scored_vocabulary(), {parse_file_type("bf16")}, directory / name);
         write_huggingface(spec, {DType::bf16}, directory / (name + "-hf"));
     }
+    for (const char* name : {"tiny-gpt-oss", "tiny-qwen3moe"})
+        write_fused(directory / name, directory / (name + std::string("-fused")));
     CheckpointSpec blocks = smallest("tiny-gpt-oss", 32);
     blocks.experts = 2;
     write_gguf(blocks, scored_vocabulary(), {parse_file_type("q8_0")}, directory / "blocks");
@@ -292,7 +314,7 @@ void seed_model(const fs::path& directory) {
     own.config.heads = 2;
     own.config.kv_heads = 1;
     own.config.head_dim = 4;
-    own.config.policy = muster::RoutingPolicy::parse("top-p:0.6,max=3");
+    own.config.policy = muster::RoutingPolicy::parse("mean:1.5,max=3");
     own.config.mean_experts = {1, 2, 1.5};
     for (auto& layer : own.config.layers)
         for (int& width : layer.widths) width = std::min(width / 4, 4);
