@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as the files of a Hugging Face directory - config.json, NUL,
-// model.safetensors.index.json (empty: there is none), NUL, the one safetensors file - open as a
-// model whose every tensor can be read, or give an Error.
+// Any bytes as the files of a Hugging Face directory open as a model whose every tensor can be
+// read, or give an Error.
 #include "fuzz_folder.h"
-#include "fuzz_parts.h"
 #include "muster/checkpoint/hf_model.h"
 #include "muster/checkpoint/safetensors.h"
 
@@ -29,14 +27,7 @@ void read_all(const muster::WeightMap& map) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static const muster::fuzzing::Folder folder;
-    const auto [config, rest] = muster::fuzzing::halves(data, size);
-    const auto [index, tensors] =
-        muster::fuzzing::halves(reinterpret_cast<const uint8_t*>(rest.data()), rest.size());
-    folder.write("config.json", config);
-    folder.write("model.safetensors.index.json", index);
-    folder.write(index.empty() ? "model.safetensors" : "a.safetensors", tensors);
-    folder.remove(index.empty() ? "a.safetensors" : "model.safetensors");
-    if (index.empty()) folder.remove("model.safetensors.index.json");
+    folder.write_huggingface(data, size);
     for (const muster::HfUse use : {muster::HfUse::run, muster::HfUse::convert}) {
         try {
             read_all(muster::open_hf(folder.path(), use));

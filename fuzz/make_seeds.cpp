@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // make_seeds DIRECTORY: writes the first inputs of each target to DIRECTORY/<target>/.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -8,9 +9,14 @@
 #include "muster/checkpoint/safetensors.h"
 #include "muster/checkpoint/test_bytes.h"
 #include "muster/core/atomic_file.h"
+#include "muster/core/test_directory.h"
+#include "muster/model/export.h"
+#include "muster/model/testing.h"
 #include "muster/tokenizer/byte_level.h"
 #include "muster/tokenizer/pre_tokenizer.h"
 #include "muster/tokenizer/tokenizer.h"
+#include "tools/make_checkpoint/gguf_output.h"
+#include "tools/make_checkpoint/hf_output.h"
 
 namespace {
 
@@ -90,21 +96,25 @@ void seed_tokenizer_json(const fs::path& directory) {
         R"({"type":"BPE","unk_token":"<unk>","vocab":{"<unk>":0,"l":1,"ll":2},"merges":["l l"]}})");
 }
 
+muster::Vocabulary scored_vocabulary() {
+    muster::Vocabulary v;
+    v.pieces = {"<unk>", "<s>", "l", "ll", "\xe2\x96\x81"};
+    v.scores = {0, 0, -2, -1, -3};
+    using enum muster::TokenType;
+    v.types = {unknown, control, normal, normal, user_defined};
+    v.unk = 0;
+    v.bos = 1;
+    return v;
+}
+
 void seed_gguf_vocabulary(const fs::path& directory) {
     const std::string bytes = tokenizer_json(kSequence, "");
     const muster::Vocabulary own = muster::read_tokenizer_json(bytes, "seed");
     muster::GgufWriter writer;
     muster::write_vocabulary(own, writer);
     writer.write(directory / "byte_level");
-    muster::Vocabulary scored;
-    scored.pieces = {"<unk>", "<s>", "l", "ll", "\xe2\x96\x81"};
-    scored.scores = {0, 0, -2, -1, -3};
-    using enum muster::TokenType;
-    scored.types = {unknown, control, normal, normal, user_defined};
-    scored.unk = 0;
-    scored.bos = 1;
     muster::GgufWriter second;
-    muster::write_vocabulary(scored, second);
+    muster::write_vocabulary(scored_vocabulary(), second);
     second.write(directory / "scores");
 }
 
@@ -227,6 +237,95 @@ void seed_hf_directory(const fs::path& directory) {
         muster::write_file(directory / name, hf_config(name, moe) + none + none + olmoe);
 }
 
+/// The model of a preset in its smallest shape; `width` of everything that is quantised.
+muster::checkpoints::CheckpointSpec smallest(const std::string& preset, int width) {
+    auto s = muster::checkpoints::preset(preset);
+    s.layers = 1 + s.dense_layers;
+    s.d_model = width;
+    s.kv_heads = s.kv_heads == s.heads ? 2 : 1;
+    s.heads = 2;
+    s.head_dim = width / 2;
+    s.vocab = 5;
+    s.context = 64;
+    s.window = std::min(s.window, 8);
+    s.experts = std::min(s.experts, 4);
+    s.used = std::min(s.used, 2);
+    s.groups = std::min(s.groups, 2);
+    s.groups_used = 1;
+    for (int* w : {&s.expert_width, &s.shared_width, &s.dense_width}) *w = std::min(*w, width);
+    s.shared_experts = std::min(s.shared_experts, 1);
+    auto& a = s.latent;
+    a = {std::min(a.query_rank, 4), std::min(a.kv_rank, 4), s.head_dim - 2, 2, 4, a.split};
+    s.clear_routes = false;
+    muster::checkpoints::check(s);
+    return s;
+}
+
+/// What the target model makes a Hugging Face directory of.
+void write_huggingface(const muster::checkpoints::CheckpointSpec& spec,
+                       const muster::checkpoints::HfOptions& options, const fs::path& path) {
+    const muster::TemporaryDirectory files;
+    muster::checkpoints::write_hf(spec, scored_vocabulary(), options, files.path());
+    const std::string none(1, '\0');
+    muster::write_file(path, muster::read_file(files / "config.json") + none + none +
+                                 muster::read_file(files / "model.safetensors"));
+}
+
+/// The same shape with the experts' gate and up in one tensor, all zero.
+void write_fused(const fs::path& from, const fs::path& to) {
+    const muster::GgufFile apart(from);
+    muster::GgufWriter writer;
+    for (const auto& [key, value] : apart.metadata()) writer.copy(apart, key);
+    for (const auto& [name, tensor] : apart.tensors()) {
+        if (name.find("ffn_up_exps") != std::string::npos) continue;
+        const size_t at = name.find("ffn_gate_exps");
+        if (at == std::string::npos) {
+            writer.add_tensor(name, tensor);
+            continue;
+        }
+        std::vector<int64_t> shape = tensor.shape;
+        shape[1] *= 2;
+        writer.add_tensor(std::string(name).replace(at, 13, "ffn_gate_up_exps"), tensor.dtype,
+                          shape, std::vector<std::byte>(2 * static_cast<size_t>(tensor.bytes())));
+    }
+    writer.write(to);
+}
+
+void seed_model(const fs::path& directory) {
+    using namespace muster::checkpoints;
+    for (const std::string& name : preset_names()) {
+        if (!name.starts_with("tiny-")) continue;
+        const CheckpointSpec spec = smallest(name, 8);
+        write_gguf(spec, scored_vocabulary(), {parse_file_type("bf16")}, directory / name);
+        write_huggingface(spec, {DType::bf16}, directory / (name + "-hf"));
+    }
+    for (const char* name : {"tiny-gpt-oss", "tiny-qwen3moe"})
+        write_fused(directory / name, directory / (name + std::string("-fused")));
+    CheckpointSpec blocks = smallest("tiny-gpt-oss", 32);
+    blocks.experts = 2;
+    write_gguf(blocks, scored_vocabulary(), {parse_file_type("q8_0")}, directory / "blocks");
+    write_huggingface(blocks, {DType::bf16, true}, directory / "blocks-hf");
+
+    muster::testing::Checkpoint own;
+    own.vocabulary = scored_vocabulary();
+    own.config = muster::testing::tiny_muster();
+    own.config.vocab = own.vocabulary.size();
+    own.config.d_model = 8;
+    own.config.heads = 2;
+    own.config.kv_heads = 1;
+    own.config.head_dim = 4;
+    own.config.policy = muster::RoutingPolicy::parse("mean:1.5,max=3");
+    own.config.mean_experts = {1, 2, 1.5};
+    for (auto& layer : own.config.layers)
+        for (int& width : layer.widths) width = std::min(width / 4, 4);
+    own.tensors = muster::testing::random_checkpoint(own.config).tensors;
+    const muster::TemporaryDirectory files;
+    own.write(files.path());
+    muster::export_gguf(files.path(), directory / "tiny-muster", DType::bf16);
+    fs::copy_file(files / "config.json", directory / "tiny-muster-config",
+                  fs::copy_options::overwrite_existing);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -242,6 +341,7 @@ int main(int argc, char** argv) {
         seed_split_regex(folder(argv[1], "fuzz_split_regex"));
         seed_chat_template(folder(argv[1], "fuzz_chat_template"));
         seed_hf_directory(folder(argv[1], "fuzz_hf_directory"));
+        seed_model(folder(argv[1], "fuzz_model"));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "make_seeds: %s\n", error.what());
         return 1;

@@ -45,6 +45,7 @@ void check_layer(const ModelConfig& config, int l) {
                " experts, expected " + std::to_string(ff.experts()));
     if (ff.dense()) return;
     check_router(ff.router, where);
+    resolve({}, ff.router, l, config.num_layers());  // without the policy it must work, too
     resolve(config.policy, ff.router, l, config.num_layers());
 }
 
@@ -149,7 +150,10 @@ void ModelConfig::check() const {
     for (int l = 0; l < num_layers(); ++l) check_layer(*this, l);
     expect(mean_experts.empty() || mean_experts.size() == layers.size(),
            "mean_experts has as many values as neither 0 nor layers");
-    for (const double m : mean_experts) expect(std::isfinite(m) && m >= 0, "bad mean_experts");
+    for (size_t l = 0; l < mean_experts.size(); ++l)
+        expect(
+            mean_experts[l] >= 0 && mean_experts[l] <= layers[l].experts(),
+            "layer " + std::to_string(l) + ": mean_experts is not from 0 to the number of experts");
 }
 
 std::string beyond_muster(const ModelConfig& c) {

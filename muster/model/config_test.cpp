@@ -26,7 +26,7 @@ std::string message_of(const std::function<void()>& f) {
 TEST(ModelConfig, JsonKeepsEverything) {
     for (ModelConfig config : {tiny_olmoe(), tiny_muster()}) {
         config.policy = RoutingPolicy::parse("top-p:0.4,max=3");
-        config.mean_experts = {1.5, 2.25, 1};
+        config.mean_experts = {1, 2.25, 1.5};
         const std::string text = to_json(config);
         const ModelConfig back = model_config_from_json(text, "here");
         EXPECT_EQ(to_json(back), text);
@@ -74,7 +74,20 @@ TEST(ModelConfig, CheckNamesWhatCannotWork) {
     EXPECT_THAT(broken([](ModelConfig& c) { c.layers[0].router.value = 9; }), HasSubstr("9"));
     EXPECT_THAT(broken([](ModelConfig& c) { c.policy = RoutingPolicy::parse("top-k:7"); }),
                 HasSubstr("7"));
+    EXPECT_THAT(broken([](ModelConfig& c) {
+                    c.policy = RoutingPolicy::parse("top-p:0.5");
+                    c.layers[2].router.value = 1e300;
+                }),
+                HasSubstr("1e+300"));
     EXPECT_THAT(broken([](ModelConfig& c) { c.mean_experts = {1}; }), HasSubstr("mean_experts"));
+    EXPECT_THAT(broken([](ModelConfig& c) {
+                    c.mean_experts = {1, 6, 7};
+                }),
+                HasSubstr("layer 2: mean_experts"));
+    EXPECT_THAT(broken([](ModelConfig& c) {
+                    c.mean_experts = {1, NAN, 1};
+                }),
+                HasSubstr("mean_experts"));
     EXPECT_THAT(broken([](ModelConfig& c) { c.norm_eps = NAN; }), HasSubstr("norm_eps"));
 }
 

@@ -8,6 +8,7 @@
 
 #include "muster/checkpoint/gguf.h"
 #include "muster/core/error.h"
+#include "muster/model/arch/architecture.h"
 #include "muster/model/export.h"
 #include "muster/model/summary.h"
 #include "muster/model/testing.h"
@@ -116,6 +117,29 @@ TEST_F(BadModel, MissingKeysAreNamed) {
         }
         EXPECT_GE(required, 10);
     }
+}
+
+TEST_F(BadModel, HeadsAreMultipliedIn64Bits) {
+    make(tiny_olmoe());
+    // 24624 * 174422 is 2^32 + 32, the width.
+    EXPECT_THAT(refusal({.set =
+                             [](GgufWriter& w) {
+                                 w.set_u32("olmoe.attention.head_count", 24624);
+                                 w.set_u32("olmoe.attention.head_count_kv", 24624);
+                                 w.set_u32("olmoe.attention.key_length", 174422);
+                                 w.set_u32("olmoe.attention.value_length", 174422);
+                                 w.set_u32("olmoe.rope.dimension_count", 174422);
+                             }}),
+                HasSubstr("expected equal heads that divide the width"));
+}
+
+TEST(Keys, RealNumbersHave32Bits) {
+    WeightMap file("test");
+    file.set("a.half", 0.5);
+    file.set("a.huge", 1e300);
+    const Keys keys(file, "a");
+    EXPECT_EQ(keys.real("half"), 0.5f);
+    EXPECT_THROW(keys.real_or("huge", 1), Error);
 }
 
 TEST_F(BadModel, MissingTensorsAreNamed) {

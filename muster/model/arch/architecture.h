@@ -74,7 +74,7 @@ class Keys {
     int integer_or(std::string_view key, int64_t low, int64_t high, int fallback) const {
         return has(key) ? integer(key, low, high) : fallback;
     }
-    float real(std::string_view key) const { return static_cast<float>(file_.real(full(key))); }
+    float real(std::string_view key) const;  ///< finite
     float real_or(std::string_view key, float fallback) const {
         return has(key) ? real(key) : fallback;
     }

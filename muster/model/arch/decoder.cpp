@@ -55,6 +55,11 @@ float Keys::refuse(std::string_view key, const std::string& what) const {
     throw Error(file_.name(), "key " + full(key) + " " + what);
 }
 
+float Keys::real(std::string_view key) const {
+    const auto value = static_cast<float>(file_.real(full(key)));
+    return std::isfinite(value) ? value : refuse(key, "is too large, expected a number of 32 bits");
+}
+
 float Keys::real_or(std::string_view key, float low, float high, float fallback) const {
     const float value = real_or(key, fallback);
     if (value < low || value > high)

@@ -13,7 +13,7 @@ ModelConfig read_config(const WeightMap& f) {
     const Keys keys(f, "olmoe");
     ModelConfig c = read_decoder(keys, "olmoe");
     c.qk_norm = QkNorm::full;
-    if (c.kv_heads != c.heads || c.heads * c.head_dim != c.d_model)
+    if (c.kv_heads != c.heads || int64_t{c.heads} * c.head_dim != c.d_model)
         throw Error(f.name(), "olmoe with " + std::to_string(c.heads) + " heads, " +
                                   std::to_string(c.kv_heads) + " K/V heads and width " +
                                   std::to_string(c.d_model) +
