@@ -84,7 +84,8 @@ ImportanceMatrix read_gguf(const std::filesystem::path& path) {
 }
 
 /// The bytes of the older format: int32 entries; for each: int32 length of the name, name, int32
-/// calls, int32 values, values as f32 (sums of means over the calls, llama.cpp tools/imatrix).
+/// calls, int32 values, values as f32 (sums of means over the calls, llama.cpp tools/imatrix). Then
+/// perhaps int32 chunks and the name of the text.
 class DatReader {
   public:
     DatReader(std::string_view bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {}
@@ -106,6 +107,7 @@ class DatReader {
             }
             out.values.insert_or_assign(name, std::move(values));
         }
+        if (!bytes_.empty()) out.chunks = length(0, INT32_MAX, "number of chunks");
         return out;
     }
 

@@ -318,10 +318,16 @@ TEST_F(Importance, DatOfAnyLengthIsReadOrRefused) {
     write_file(directory / "i.dat", bytes);
     EXPECT_EQ(read_importance(directory / "i.dat").values.at("a.weight"),
               (std::vector<float>{2, 0.5f}));
+    EXPECT_EQ(read_importance(directory / "i.dat").chunks, 0);
     for (size_t n = 0; n < bytes.size(); ++n) {
         write_file(directory / "i.dat", bytes.substr(0, n));
         EXPECT_THROW(read_importance(directory / "i.dat"), Error) << n;
     }
+    put(int32_t{5});
+    put(int32_t{5});
+    bytes += "a.txt";
+    write_file(directory / "i.dat", bytes);
+    EXPECT_EQ(read_importance(directory / "i.dat").chunks, 5);
 }
 
 }  // namespace
