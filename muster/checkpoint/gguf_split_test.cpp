@@ -85,6 +85,31 @@ TEST_F(SplitGguf, ATensorBeyondTheLimitHasAPartOfItsOwn) {
     EXPECT_EQ(open_gguf(path("m-00002-of-00003.gguf")).tensors().size(), 3u);
 }
 
+TEST_F(SplitGguf, WriterRefusesMorePartsAndBytesThanCanBe) {
+    const auto refusal = [](const auto& body) -> std::string {
+        try {
+            body();
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "no error";
+    };
+    const std::byte bytes[4]{};
+    GgufWriter many;
+    for (int i = 0; i < 65536; ++i)
+        many.add_tensor("t" + std::to_string(i), TensorView{DType::f32, {1}, bytes});
+    EXPECT_THAT(refusal([&] { many.write_split(path("m.gguf"), 1); }),
+                HasSubstr("would have 65536 parts, expected at most 65535"));
+    GgufWriter large;
+    for (const char* name : {"a", "b", "c"})
+        large.add_tensor(name, DType::f32, {1 << 30, 1 << 29}, [](const GgufWriter::Sink&) {});
+    EXPECT_THAT(refusal([&] { large.write(path("m.gguf")); }),
+                HasSubstr("the tensors have more than 2^62 bytes together"));
+    EXPECT_THAT(refusal([&] { large.copy(WeightMap("other.gguf"), "no.such"); }),
+                HasSubstr("[other.gguf] has no metadata key 'no.such'"));
+    EXPECT_TRUE(fs::is_empty(path("").parent_path())) << "no file is left behind";
+}
+
 TEST_F(SplitGguf, RefusesWhatIsNoWholeModel) {
     const auto parts = write();
     fs::rename(parts[2], path("away"));

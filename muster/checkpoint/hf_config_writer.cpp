@@ -98,7 +98,36 @@ class Writer {
         } else if (s_.head_dim * s_.heads != s_.d) {
             refuse(full("attention.key_length"), "is not the width by the number of heads");
         }
-        if (f_.gguf != "qwen2moe") j_["attention_bias"] = m_.has_tensor("blk.0.attn_q.bias");
+        const bool biased = attention_bias();
+        if (f_.gguf != "qwen2moe") j_["attention_bias"] = biased;
+    }
+
+    /// Whether attention's projections have biases: all have, or none, is what families can say;
+    /// Qwen2's always have, but for the output, and Mixtral's never.
+    bool attention_bias() const {
+        constexpr std::string_view kParts[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
+        const auto name = [](int64_t l, std::string_view part) {
+            return fmt::format("blk.{}.{}.bias", l, part);
+        };
+        bool any = f_.gguf == "qwen2moe";
+        for (int64_t l = 0; l < s_.layers && f_.experts != HfExperts::mixtral; ++l)
+            for (const std::string_view part : kParts) any = any || m_.has_tensor(name(l, part));
+        for (int64_t l = 0; l < s_.layers; ++l) {
+            for (const std::string_view part : kParts) {
+                const bool expected = any && !(f_.gguf == "qwen2moe" && part == "attn_output");
+                if (m_.has_tensor(name(l, part)) == expected) continue;
+                const std::string bias = quote(name(l, part));
+                if (!expected)
+                    throw Error(m_.name(), fmt::format("has the tensor {}, expected none there: {} "
+                                                       "has no such bias",
+                                                       bias, f_.hf));
+                throw Error(m_.name(),
+                            fmt::format("has no tensor {}, expected one as {} has biases "
+                                        "of all such projections or of none",
+                                        bias, f_.hf));
+            }
+        }
+        return any;
     }
 
     // Positions.

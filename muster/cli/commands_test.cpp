@@ -215,6 +215,8 @@ TEST_F(Commands, ExportWritesGgufAndHf) {
     EXPECT_EQ(t.run({"run", (model / "again").string(), "-p", "the", "-n", "4"}), 0);
     expect_error({"convert", (model / "back.gguf").string(), (model / "again").string()},
                  "is there already");
+    expect_error({"convert", (model / "back.gguf").string(), (model / "back.gguf/x").string()},
+                 "cannot be created");
     expect_error({"convert", (model / "heldout").string(), (model / "y.gguf").string()},
                  "has no config.json, expected a GGUF file or a Hugging Face directory");
     expect_error({"convert", (model / "hf").string(), (model / "y").string()},

@@ -46,6 +46,7 @@ struct IVec {
     static I xor_(I a, I b) noexcept { return _mm256_xor_si256(a, b); }
     static I add(I a, I b) noexcept { return _mm256_add_epi32(a, b); }
     static I sub(I a, I b) noexcept { return _mm256_sub_epi32(a, b); }
+    static I max(I a, I b) noexcept { return _mm256_max_epi32(a, b); }
     static I mul(I a, I b) noexcept { return _mm256_mullo_epi32(a, b); }
     static I left(I a, int n) noexcept { return _mm256_slli_epi32(a, n); }
     static I right(I a, int n) noexcept { return _mm256_srli_epi32(a, n); }

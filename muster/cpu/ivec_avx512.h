@@ -50,6 +50,7 @@ struct IVec {
     static I xor_(I a, I b) noexcept { return _mm512_xor_si512(a, b); }
     static I add(I a, I b) noexcept { return _mm512_add_epi32(a, b); }
     static I sub(I a, I b) noexcept { return _mm512_sub_epi32(a, b); }
+    static I max(I a, I b) noexcept { return _mm512_max_epi32(a, b); }
     static I mul(I a, I b) noexcept { return _mm512_mullo_epi32(a, b); }
     /// Shifts of whole lanes; `n` is known when the code is compiled.
     static I left(I a, int n) noexcept { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }

@@ -185,7 +185,7 @@ struct OuterStep {
         t.k = k;
         t.accumulate = p.accumulate || row > 0;
         t.stream = p.stream && !t.accumulate && count == p.count && can_stream(c.data, c.stride);
-        t.prefetch = reinterpret_cast<const std::byte*>(b_packed);
+        t.prefetch = reinterpret_cast<uintptr_t>(b_packed);
         for (int64_t m = m_first; m < m_last; m += height) {
             const float* a = a_packed + (m - m_first);
             t.a = &a;

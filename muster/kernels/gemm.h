@@ -26,8 +26,10 @@ struct GemmTile {
     /// Past the caches, for results that nobody reads soon: c is aligned to 64 bytes and ldc a
     /// multiple of 16, `accumulate` is false, and fence() follows before others read C.
     bool stream = false;
-    const std::byte* prefetch = nullptr;  ///< fetched at prefetch + k * step, k by k; never null
-    int64_t prefetch_step = 0;            ///< bytes
+    /// The address of what is fetched at prefetch + k * step, k by k; it may lie past the end of
+    /// an array.
+    uintptr_t prefetch = 0;
+    int64_t prefetch_step = 0;  ///< bytes
 };
 
 using GemmTileFn = void (*)(const GemmTile& tile) noexcept;
@@ -81,10 +83,11 @@ struct Prefetch {
 
     void apply(int64_t tile, GemmTile& t) const noexcept {
         if (tile < tiles) {
-            t.prefetch = data + tile / fold * tile_step + tile % fold * fold_step;
+            t.prefetch = reinterpret_cast<uintptr_t>(data) + tile / fold * tile_step +
+                         tile % fold * fold_step;
             t.prefetch_step = step;
         } else {
-            t.prefetch = reinterpret_cast<const std::byte*>(t.b);
+            t.prefetch = reinterpret_cast<uintptr_t>(t.b);
             t.prefetch_step = 0;
         }
     }

@@ -30,13 +30,14 @@ void tile(const GemmTile& t) noexcept {
     const float* b = t.b;
     const float* column = t.a[0];
     const int64_t ldb = t.ldb, lda = kByCols ? t.a_offset : 0;
-    const char* prefetch = reinterpret_cast<const char*>(t.prefetch);
+    uintptr_t prefetch = t.prefetch;  // addresses, for they pass the ends of arrays
+    const int64_t ahead = kAhead * ldb * static_cast<int64_t>(sizeof(float));
     for (int64_t k = 0; k < t.k; ++k, b += ldb, column += lda, prefetch += t.prefetch_step) {
-        _mm_prefetch(prefetch, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(prefetch), _MM_HINT_T0);
         if (!kByCols) {  // B comes from the second-level cache, perhaps in long strides
-            _mm_prefetch(reinterpret_cast<const char*>(b + kAhead * ldb), _MM_HINT_T0);
-            _mm_prefetch(reinterpret_cast<const char*>(b + kAhead * ldb + Vec::kLanes),
-                         _MM_HINT_T0);
+            const uintptr_t next = reinterpret_cast<uintptr_t>(b) + ahead;
+            _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(next + sizeof(Vec::F)), _MM_HINT_T0);
         }
         const F b0 = Vec::load(b);
         const F b1 = Vec::load(b + Vec::kLanes);

@@ -143,11 +143,11 @@ TEST(Gemm, PanelsHoldTheirPartOfTheWeights) {
 // Fetching ahead must stay within the weights it is told to fetch, up to the end of a step.
 TEST(Gemm, PrefetchCoversItsRange) {
     std::vector<float> values(64 * 1000);
-    const auto* data = reinterpret_cast<const std::byte*>(values.data());
-    const WeightMatrix w{DType::f32, data, 64, 1000};
+    const WeightMatrix w{DType::f32, reinterpret_cast<const std::byte*>(values.data()), 64, 1000};
+    const auto data = reinterpret_cast<uintptr_t>(values.data());
     const Prefetch rows = prefetch_rows(w, {8, 40, 0, 1000}, 5, 1000);
     GemmTile t;
-    const std::byte* last = data;
+    uintptr_t last = data;
     for (int64_t tile = 0; tile < 5; ++tile) {
         rows.apply(tile, t);
         EXPECT_EQ(t.prefetch, data + 8 * 4000 + tile * 1000 * t.prefetch_step);

@@ -93,21 +93,21 @@ __attribute__((noinline)) void add_rest(StreamBlock<Load, kRows, kM>& block, con
     block.step(units[0], kUnit * sizeof(float), x_rows, 0);
 }
 
-// Rows [j, j + kRows) of w, [i, i + kM) of x; `ahead`: what to fetch meanwhile, as many bytes.
+// Rows [j, j + kRows) of w, [i, i + kM) of x; `ahead`: the address of what to fetch meanwhile, as
+// many bytes, which may lie past the end of the weights.
 template <typename Load, int kRows, int kM>
-void stream_rows(const StreamProduct& p, int64_t j, int64_t i, const std::byte* ahead) noexcept {
+void stream_rows(const StreamProduct& p, int64_t j, int64_t i, uintptr_t ahead) noexcept {
     StreamBlock<Load, kRows, kM> block;
     block.clear();
     const float* x[kM];
     for (int m = 0; m < kM; ++m) x[m] = p.x[i + m];
     const std::byte* w = p.w + j * p.row_bytes;
-    const char* fetch = reinterpret_cast<const char*>(ahead);
     int64_t k = 0;
     for (; k + kUnit <= p.cols; k += kUnit, w += Load::kUnitBytes) {
         for (int64_t line = 0; line < kRows * Load::kUnitBytes; line += 64) {
-            _mm_prefetch(fetch + line, _MM_HINT_T0);
+            _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
         }
-        fetch += kRows * Load::kUnitBytes;
+        ahead += kRows * Load::kUnitBytes;
         block.step(w, p.row_bytes, x, k);
     }
     if (k < p.cols) {  // on a copy, so that the loop's sums may live in registers
@@ -127,8 +127,9 @@ void stream_group(const StreamProduct& p, int64_t i) noexcept {
     const int64_t ahead = (kAheadBytes / (p.row_bytes * kRows) + 1) * kRows;  // rows
     // Past the end of the task's rows comes what this worker reads next, not what others read.
     const auto fetch = [&](int64_t row) {
-        if (row < p.rows) return p.w + row * p.row_bytes;
-        return p.next != nullptr ? p.next + (row - p.rows) * p.row_bytes : p.w;
+        const auto w = reinterpret_cast<uintptr_t>(p.w), next = reinterpret_cast<uintptr_t>(p.next);
+        if (row < p.rows) return w + row * p.row_bytes;
+        return next != 0 ? next + (row - p.rows) * p.row_bytes : w;
     };
     const int64_t head = (ahead < p.rows ? ahead : p.rows) * p.row_bytes;
     for (int64_t byte = 0; byte < head; byte += 64) {

@@ -197,10 +197,13 @@ struct FormatMxfp4 {
     Quants quants(int g, int i) const noexcept {
         return looked_up(IVec::table(kFp4Values), nibbles(qs + g * 4 * kRow4, i));
     }
-    /// 2^(e - 128), by way of 2^(e - 127) as the exponent of an f32 (0 for e = 0).
+    /// 2^(e - 128): an f32 of the exponent e - 1; for e = 0 and 1 a subnormal one of the bits
+    /// (e + 1) << 21, which are fewer for all others.
     F scale(int g, int) const noexcept {
-        const I exponent = IVec::left(IVec::load_bytes(e + g * kPanelRows), 23);
-        return Vec::mul(IVec::as_float(exponent), Vec::set1(0.5f));
+        const I exponent = IVec::load_bytes(e + g * kPanelRows);
+        const I normal = IVec::sub(IVec::left(exponent, 23), IVec::set1(1 << 23));
+        const I subnormal = IVec::add(IVec::left(exponent, 21), IVec::set1(1 << 21));
+        return IVec::as_float(IVec::max(normal, subnormal));
     }
     F min(int, int) const noexcept { return Vec::zero(); }
 };

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -39,9 +40,10 @@ template <>
 constexpr bool kFetchAhead<FormatQ8_0> = true;
 constexpr int kAheadBytes = 512;  // more would look like another reader
 
-[[gnu::always_inline]] inline void fetch(const std::byte* from, int bytes) noexcept {
+/// `from`: an address, for it may lie past the end of the weights.
+[[gnu::always_inline]] inline void fetch(uintptr_t from, int bytes) noexcept {
     for (int line = 0; line < bytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(from) + line, _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(from + line), _MM_HINT_T1);
     }
 }
 
@@ -138,10 +140,10 @@ using UnpackedOf = Unpacked<Format::kScale, Format::kHalves, Format::kMin, Forma
 template <typename Source, int kRows, int kVecs>
 class Tile {
   public:
-    /// `ahead`: what to fetch while groups are multiplied, as many bytes; null: nothing.
+    /// `ahead`: the address of what to fetch while groups are multiplied, as many bytes.
     [[gnu::always_inline]] void run(const Source* w, int groups, const QuantizedChunk* const* x,
                                     int64_t chunk, float* c, int64_t stride,
-                                    const std::byte* ahead = nullptr) noexcept {
+                                    uintptr_t ahead = 0) noexcept {
 #pragma GCC unroll 16
         for (int t = 0; t < kRows; ++t) {
             x_[t] = x[t] + chunk;
@@ -178,7 +180,7 @@ class Tile {
     static constexpr int kScales = Source::kHalves ? 2 : 1;
     using Quants = typename Source::Quants;
     static constexpr int kTogether = Quants::kGroups;
-    [[gnu::always_inline]] static void fetch_groups(const std::byte* ahead, int g) noexcept {
+    [[gnu::always_inline]] static void fetch_groups(uintptr_t ahead, int g) noexcept {
         if constexpr (kFetchAhead<Source>) {
             constexpr int kGroupBytes = kPanelRows * Source::kBlockBytes;  // a group is a block
             fetch(ahead + g * kGroupBytes, kTogether * kGroupBytes);
@@ -313,7 +315,8 @@ template <typename Format, int kRows>
     const int groups = kSuperBlock<Format> ? kGroups : blocks;
     for (int lane = 0; lane < kPanelRows; lane += Vec::kLanes) {
         const Format f(packed, blocks, lane);
-        Tile<Format, kRows, 1>().run(&f, groups, x, chunk, c + lane, 0, packed + kAheadBytes);
+        Tile<Format, kRows, 1>().run(&f, groups, x, chunk, c + lane, 0,
+                                     reinterpret_cast<uintptr_t>(packed) + kAheadBytes);
     }
 }
 
@@ -413,7 +416,7 @@ class Product {
         const std::byte* at = p_.w.data + row * blocks_ * Format::kBlockBytes;
         if (p_.w.layout == WeightLayout::panels) {
             at += kBlockRows * block;
-            if (ahead > 0) fetch(at + ahead, kBlockRows * count);
+            if (ahead > 0) fetch(reinterpret_cast<uintptr_t>(at) + ahead, kBlockRows * count);
             return at;
         }
         const auto rows =

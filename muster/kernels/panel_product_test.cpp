@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "muster/core/random.h"
@@ -45,24 +47,30 @@ std::vector<int> half_offsets(DType dtype) {
 }
 
 /// Random bytes with scales of ordinary size: every bit pattern of the packed values occurs.
+std::vector<std::byte> random_blocks(Random& random, DType dtype, int64_t values) {
+    std::vector<std::byte> bytes(static_cast<size_t>(dtype_bytes(dtype, values)));
+    for (std::byte& b : bytes) b = static_cast<std::byte>(random.below(256));
+    for (size_t at = 0; at < bytes.size(); at += dtype_info(dtype).block_bytes) {
+        for (const int offset : half_offsets(dtype)) {
+            if (dtype == DType::mxfp4) {
+                bytes[at] = static_cast<std::byte>(120 + random.below(16));
+            } else {
+                const uint16_t half = f32_to_f16(static_cast<float>(random.normal()));
+                std::memcpy(bytes.data() + at + offset, &half, 2);
+            }
+        }
+    }
+    return bytes;
+}
+
 struct Weights {
     WeightMatrix rows, panels;
     std::vector<float> decoded;  ///< [rows, cols]
 
     Weights(Random& random, DType dtype, int64_t n, int64_t cols)
-        : rows{dtype, nullptr, n, cols}, bytes_(static_cast<size_t>(rows.bytes())) {
-        for (std::byte& b : bytes_) b = static_cast<std::byte>(random.below(256));
-        const int64_t block = dtype_info(dtype).block_bytes;
-        for (int64_t at = 0; at < rows.bytes(); at += block) {
-            for (const int offset : half_offsets(dtype)) {
-                if (dtype == DType::mxfp4) {
-                    bytes_[at] = static_cast<std::byte>(120 + random.below(16));
-                } else {
-                    const uint16_t half = f32_to_f16(static_cast<float>(random.normal()));
-                    std::memcpy(bytes_.data() + at + offset, &half, 2);
-                }
-            }
-        }
+        : Weights(random_blocks(random, dtype, n * cols), dtype, n, cols) {}
+    Weights(std::vector<std::byte> bytes, DType dtype, int64_t n, int64_t cols)
+        : rows{dtype, nullptr, n, cols}, bytes_(std::move(bytes)) {
         rows.data = panels.data = bytes_.data();
         decoded.resize(static_cast<size_t>(n * cols));
         decode_row(dtype, bytes_.data(), decoded.data(), n * cols);
@@ -157,6 +165,32 @@ TEST(PanelProduct, RowsThatFillNoPanel) {
         expect_product(w, w.rows, x, 1, 0, 21);
         expect_product(w, w.rows, x, 6, 16, 21);
     });
+}
+
+TEST(PanelProduct, TakesEveryScaleOfMxfp4) {
+    IsaGuard guard;
+    Random random(26);
+    const int64_t n = 16, cols = 256, m = 6;
+    for (const int e : {0, 1, 2, 3, 127, 252, 253, 254, 255}) {
+        SCOPED_TRACE(e);
+        std::vector<std::byte> bytes = random_blocks(random, DType::mxfp4, n * cols);
+        for (size_t i = 0; i < bytes.size(); ++i)  // values of 0, 1 and -1, which stay finite
+            bytes[i] = i % 17 == 0 ? static_cast<std::byte>(e) : bytes[i] & std::byte{0x99};
+        const Weights w(std::move(bytes), DType::mxfp4, n, cols);
+        std::vector<float> values = random_values(random, m * cols);
+        for (float& v : values) v = std::ldexp(v, std::clamp(127 - e, -100, 100));
+        QuantizedRows x;
+        SerialExecutor executor;
+        x.assign({values.data(), m, cols}, activation_scale(DType::mxfp4), executor);
+        for (const Isa isa : available_isas()) {
+            set_isa(isa);
+            SCOPED_TRACE(isa_name(isa));
+            for (const int64_t rows : {int64_t{1}, m}) {
+                expect_product(w, w.rows, x, rows, 0, n);
+                expect_product(w, w.panels, x, rows, 0, n);
+            }
+        }
+    }
 }
 
 // What a token gets depends neither on the other tokens of the batch nor on where the weights lie.

@@ -138,18 +138,20 @@ class GgufExport {
     DType format(int64_t cols) const {
         return cols % dtype_info(dtype_).block_elements == 0 ? dtype_ : DType::f32;
     }
-    void add(std::string name, const TensorView& t, DType dtype) {
+    void add(std::string name, std::string_view from, std::vector<int64_t> shape, DType dtype) {
+        const TensorView& t = source_.tensor(from, shape);
         if (t.dtype == dtype) {
             writer_.add_tensor(std::move(name), t);
         } else {
-            writer_.add_tensor(std::move(name), dtype, t.shape, converted(t, dtype));
+            std::vector<std::byte> bytes = source_.converted(from, shape, dtype);
+            writer_.add_tensor(std::move(name), dtype, std::move(shape), std::move(bytes));
         }
     }
     void add_matrix(std::string name, std::string_view from, int64_t rows, int64_t cols) {
-        add(std::move(name), source_.tensor(from, {rows, cols}), format(cols));
+        add(std::move(name), from, {rows, cols}, format(cols));
     }
     void add_vector(std::string name, std::string_view from, int64_t size) {
-        add(std::move(name), source_.tensor(from, {size}), DType::f32);
+        add(std::move(name), from, {size}, DType::f32);
     }
 
     void add_ends() {
@@ -189,9 +191,8 @@ class GgufExport {
         const FeedForwardConfig& ff = config_.layers[l];
         const int64_t d = config_.d_model;
         if (!ff.dense())
-            add(block(l, "ffn_gate_inp"),
-                source_.tensor(tensor_names::layer(l, tensor_names::kRouter), {ff.experts(), d}),
-                DType::f32);
+            add(block(l, "ffn_gate_inp"), tensor_names::layer(l, tensor_names::kRouter),
+                {ff.experts(), d}, DType::f32);
         for (const char* what : {"gate", "up", "down"}) {
             if (!config_.gated && std::string_view(what) == "gate") continue;
             const std::string name = "ffn_" + std::string(what);
@@ -232,8 +233,8 @@ class GgufExport {
         std::vector<std::byte> bytes;
         bytes.reserve(ff.experts() * dtype_bytes(dtype, dims[0] * dims[1]));
         for (int e = 0; e < ff.experts(); ++e) {
-            const TensorView& t = source_.tensor(tensor_names::expert(l, e, what), dims);
-            const std::vector<std::byte> part = converted(t, dtype);
+            const std::vector<std::byte> part =
+                source_.converted(tensor_names::expert(l, e, what), dims, dtype);
             bytes.insert(bytes.end(), part.begin(), part.end());
         }
         writer_.add_tensor(std::move(name), dtype, {ff.experts(), dims[0], dims[1]},

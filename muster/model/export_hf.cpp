@@ -100,7 +100,7 @@ void write_weights(const TrainingCheckpoint& source, const std::filesystem::path
                       static_cast<int64_t>(tensors.size()));
         TensorView view = source.tensor(name, shape);
         if (view.dtype != dtype) {
-            owned.push_back(converted(view, dtype));
+            owned.push_back(source.converted(name, shape, dtype));
             view.dtype = dtype;
             view.data = owned.back().data();
         }

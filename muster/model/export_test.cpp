@@ -29,6 +29,15 @@ Model exported(const Checkpoint& checkpoint, DType dtype = DType::f32) {
     return Model::load(directory / "model.gguf");
 }
 
+std::string refusal_of(const auto& body) {
+    try {
+        body();
+    } catch (const Error& e) {
+        return e.what();
+    }
+    return "";
+}
+
 TEST(ExportGguf, ConfigComesBack) {
     for (ModelConfig config : {tiny_olmoe(), tiny_muster()}) {
         config.policy = RoutingPolicy::parse("top-p:0.5");
@@ -87,13 +96,10 @@ TEST(ExportGguf, BadCheckpointsAreRefusedInOneSentence) {
         change(checkpoint);
         checkpoint.write(directory / "run");
         damage(directory / "run");
-        try {
-            export_gguf(directory / "run", directory / "model.gguf", DType::f32);
-        } catch (const Error& e) {
-            EXPECT_FALSE(std::filesystem::exists(directory / "model.gguf"));
-            return e.what();
-        }
-        return "";
+        const std::string message = refusal_of(
+            [&] { export_gguf(directory / "run", directory / "model.gguf", DType::f32); });
+        EXPECT_FALSE(std::filesystem::exists(directory / "model.gguf"));
+        return message;
     };
     const auto same = [](Checkpoint&) {};
     const auto none = [](const std::filesystem::path&) {};
@@ -109,6 +115,34 @@ TEST(ExportGguf, BadCheckpointsAreRefusedInOneSentence) {
     EXPECT_THAT(refusal([](Checkpoint& c) { c.tensors["lm_head.weight"].values[5] = NAN; }, none),
                 AllOf(HasSubstr("lm_head.weight"), HasSubstr("NaN")));
     EXPECT_THAT(refusal([](Checkpoint& c) { c.config.vocab -= 1; }, none), HasSubstr("vocabulary"));
+}
+
+TEST(ExportGguf, WeightsTooLargeForTheFormatAreRefused) {
+    struct Case {
+        DType dtype;
+        float weight;
+        const char* format;
+    };
+    for (const auto& [dtype, weight, format] :
+         {Case{DType::f16, 70000, "which f16 cannot"}, Case{DType::q8_0, 1e8, "which q8_0 cannot"},
+          Case{DType::bf16, 3.4e38F, "which bf16 cannot"}}) {
+        for (const char* name : {"model.layers.1.mlp.experts.2.up_proj.weight", "lm_head.weight"}) {
+            const TemporaryDirectory directory;
+            Checkpoint checkpoint = random_checkpoint(tiny_olmoe());
+            checkpoint.tensors[name].values[5] = weight;
+            checkpoint.write(directory / "run");
+            const auto message =
+                AllOf(HasSubstr(std::string("tensor '") + name), HasSubstr(format));
+            EXPECT_THAT(refusal_of([&] {
+                            export_gguf(directory / "run", directory / "model.gguf", dtype);
+                        }),
+                        message);
+            EXPECT_FALSE(std::filesystem::exists(directory / "model.gguf"));
+            if (dtype == DType::q8_0) continue;
+            EXPECT_THAT(refusal_of([&] { export_hf(directory / "run", directory / "hf", dtype); }),
+                        message);
+        }
+    }
 }
 
 TEST(ExportHf, WritesALoadableDirectory) {

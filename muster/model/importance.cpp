@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
 #include <cstring>
 
@@ -83,7 +84,8 @@ ImportanceMatrix read_gguf(const std::filesystem::path& path) {
 }
 
 /// The bytes of the older format: int32 entries; for each: int32 length of the name, name, int32
-/// calls, int32 values, values as f32 (sums of means over the calls, llama.cpp tools/imatrix).
+/// calls, int32 values, values as f32 (sums of means over the calls, llama.cpp tools/imatrix). Then
+/// perhaps int32 chunks and the name of the text.
 class DatReader {
   public:
     DatReader(std::string_view bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {}
@@ -105,6 +107,7 @@ class DatReader {
             }
             out.values.insert_or_assign(name, std::move(values));
         }
+        if (!bytes_.empty()) out.chunks = length(0, INT32_MAX, "number of chunks");
         return out;
     }
 
@@ -135,6 +138,23 @@ ImportanceMatrix read_importance(const std::filesystem::path& path) {
     const std::string bytes = read_file(path, size_t{1} << 32);
     if (bytes.starts_with("GGUF")) return read_gguf(path);
     return DatReader(bytes, path.string()).read();
+}
+
+std::optional<StackedPart> stacked_part(std::string_view tensor) {
+    constexpr std::string_view kEnd = ".weight";
+    if (!tensor.starts_with("blk.") || !tensor.ends_with(kEnd)) return std::nullopt;
+    tensor.remove_suffix(kEnd.size());
+    const size_t dot = tensor.rfind('.');
+    const std::string_view digits = tensor.substr(dot + 1), part = tensor.substr(0, dot);
+    StackedPart out;
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), out.matrix);
+    if (error != std::errc() || end != digits.data() + digits.size() || out.matrix < 0)
+        return std::nullopt;
+    if (!part.ends_with(".ffn_gate") && !part.ends_with(".ffn_up") && !part.ends_with(".ffn_down"))
+        return std::nullopt;
+    out.tensor = std::string(part) + "_exps" + std::string(kEnd);
+    return out;
 }
 
 }  // namespace muster

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace muster {
@@ -22,5 +25,15 @@ struct ImportanceMatrix {
 /// called gets the mean of its layer's others. Throws Error for files that are no such thing or
 /// damaged.
 ImportanceMatrix read_importance(const std::filesystem::path& path);
+
+/// One matrix of a stacked tensor.
+struct StackedPart {
+    std::string tensor;
+    int64_t matrix = 0;
+};
+
+/// Where importance matrices have what belongs to an expert's matrix that is a tensor of its own:
+/// blk.3.ffn_down.5.weight is matrix 5 of blk.3.ffn_down_exps.weight. None for other names.
+std::optional<StackedPart> stacked_part(std::string_view tensor);
 
 }  // namespace muster

@@ -2,11 +2,13 @@
 #include "muster/model/importance_collector.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 
 #include "muster/core/error.h"
 #include "muster/experts/expert_kernels.h"
+#include "muster/model/importance.h"
 
 namespace muster {
 namespace {
@@ -24,19 +26,48 @@ void add_row(ImportanceSums::Entry& e, int64_t matrix, const float* x, bool lent
     (lent ? e.lent_counts : e.counts)[static_cast<size_t>(matrix)] += 1;
 }
 
+/// Tensors of experts that could be one stacked tensor.
+struct Stack {
+    std::vector<int64_t> shape;
+    int64_t parts = 0, last = 0;
+    bool equal = true;
+
+    bool whole() const { return equal && last == parts - 1; }
+};
+
+std::map<std::string, Stack> find_stacks(const WeightMap& file) {
+    std::map<std::string, Stack> stacks;
+    for (const auto& [name, tensor] : file.tensors()) {
+        const auto part = stacked_part(name);
+        if (!part || file.has_tensor(part->tensor)) continue;
+        Stack& stack = stacks[part->tensor];
+        if (stack.parts++ == 0) stack.shape = tensor.shape;
+        stack.equal = stack.equal && tensor.shape == stack.shape;
+        stack.last = std::max(stack.last, part->matrix);
+    }
+    return stacks;
+}
+
 }  // namespace
 
 ImportanceCollector::ImportanceCollector(const Model& model, Executor& executor, int lend_rows)
     : executor_(executor), lend_rows_(lend_rows) {
     if (model.panel_bytes() > 0)
         throw Error("imatrix", "weights are arranged for integers, expected them as in the file");
+    const std::map<std::string, Stack> stacks = find_stacks(model.file());
     for (const auto& [name, tensor] : model.file().tensors()) {
         if (tensor.shape.size() < 2) continue;
-        Place p{tensor.data, tensor.data + tensor.bytes(), nullptr, 1};
+        Place p{tensor.data, tensor.data + tensor.bytes(), nullptr, 1, 0};
         if (tensor.shape.size() > 2)
             p.matrices = tensor.elements() / (tensor.shape.back() * *(tensor.shape.end() - 2));
         const bool head = tensor.data == model.weights().head.data;
-        if (name.starts_with("blk.") || head) {
+        const auto part = stacked_part(name);
+        const auto stack = part ? stacks.find(part->tensor) : stacks.end();
+        if (stack != stacks.end() && stack->second.whole()) {
+            p.entry = &sums_.tensors[part->tensor];
+            p.first = part->matrix;
+            if (p.entry->counts.empty()) p.entry->resize(stack->second.parts, tensor.shape.back());
+        } else if (name.starts_with("blk.") || head) {
             p.entry = &sums_.tensors[name];
             p.entry->resize(p.matrices, tensor.shape.back());
         }
@@ -59,7 +90,7 @@ ImportanceCollector::Target ImportanceCollector::find(const WeightMatrix& w) con
     if (at == places_.begin()) return {};
     --at;
     if (w.data >= at->end || at->entry == nullptr || at->entry->cols != w.cols) return {};
-    return {at->entry, (w.data - at->begin) / ((at->end - at->begin) / at->matrices)};
+    return {at->entry, at->first + (w.data - at->begin) / ((at->end - at->begin) / at->matrices)};
 }
 
 void ImportanceCollector::product(const WeightMatrix& w, MatrixView<const float> x) {

@@ -12,7 +12,8 @@
 namespace muster {
 
 /// Adds up squares of what passes multiply with each weight matrix of blocks ("blk."), per expert,
-/// and of the head where logits are computed.
+/// and of the head where logits are computed. Experts of equal shapes that are tensors of their own
+/// (Hugging Face's) count under the name of the stacked tensor that they are in other files.
 class ImportanceCollector final : public ActivationSink {
   public:
     /// `lend_rows`: in each pass an expert that was given no row so far computes the so many rows
@@ -34,6 +35,7 @@ class ImportanceCollector final : public ActivationSink {
         const std::byte* end = nullptr;
         ImportanceSums::Entry* entry = nullptr;  ///< null: not wanted
         int64_t matrices = 1;
+        int64_t first = 0;  ///< of the entry's, for the tensor's own first
     };
     struct Target {
         ImportanceSums::Entry* entry = nullptr;

@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <cstring>
+#include <map>
 #include <numeric>
+#include <string>
+#include <vector>
 
 #include "muster/checkpoint/gguf.h"
 #include "muster/core/atomic_file.h"
@@ -121,6 +125,133 @@ TEST_F(ImportanceTest, UnusedExpertsAreLentRows) {
     EXPECT_EQ(file.integer("imatrix.chunk_count"), 3);
     const std::vector<int64_t> shape{6, 1};
     EXPECT_EQ(file.tensors().at("blk.1.ffn_up_exps.weight.counts").shape, shape);
+}
+
+/// A GGUF file by its definition (github.com/ggml-org/ggml docs/gguf.md), read here once more so
+/// that writer and reader cannot share a mistake. Numbers: u32, strings, arrays of strings; f32.
+struct PlainGguf {
+    struct Tensor {
+        std::vector<uint64_t> dimensions;  ///< the fastest first
+        std::vector<float> values;
+    };
+    std::map<std::string, uint32_t> numbers;
+    std::map<std::string, std::vector<std::string>> texts;  ///< arrays, or one
+    std::map<std::string, Tensor> tensors;
+    std::vector<std::string> order;
+
+    explicit PlainGguf(std::string bytes) : bytes_(std::move(bytes)) {
+        EXPECT_EQ(bytes_.substr(0, 4), "GGUF");
+        at_ = 4;
+        EXPECT_EQ(take<uint32_t>(), 3u);
+        const auto n = take<uint64_t>(), keys = take<uint64_t>();
+        for (uint64_t i = 0; i < keys; ++i) read_key();
+        std::vector<uint64_t> offsets;
+        for (uint64_t i = 0; i < n; ++i) {
+            Tensor& tensor = tensors[order.emplace_back(text())];
+            tensor.dimensions.resize(take<uint32_t>());
+            for (uint64_t& d : tensor.dimensions) d = take<uint64_t>();
+            EXPECT_EQ(take<uint32_t>(), 0u) << order.back() << " is no f32";
+            offsets.push_back(take<uint64_t>());
+        }
+        const size_t data = (at_ + 31) / 32 * 32;
+        for (size_t i = 0; i < order.size(); ++i) {
+            Tensor& tensor = tensors[order[i]];
+            uint64_t size = 1;
+            for (const uint64_t d : tensor.dimensions) size *= d;
+            at_ = data + offsets[i];
+            for (uint64_t k = 0; k < size; ++k) tensor.values.push_back(take<float>());
+        }
+    }
+
+  private:
+    template <typename T>
+    T take() {
+        T value{};
+        std::memcpy(&value, bytes_.substr(at_, sizeof(T)).data(), sizeof(T));
+        at_ += sizeof(T);
+        return value;
+    }
+    std::string text() {
+        const auto size = take<uint64_t>();
+        at_ += size;
+        return bytes_.substr(at_ - size, size);
+    }
+    void read_key() {
+        constexpr uint32_t kU32 = 4, kString = 8, kArray = 9;
+        const std::string key = text();
+        const auto type = take<uint32_t>();
+        if (type == kU32) {
+            numbers[key] = take<uint32_t>();
+        } else if (type == kString) {
+            texts[key] = {text()};
+        } else {
+            ASSERT_EQ(type, kArray) << key;
+            ASSERT_EQ(take<uint32_t>(), kString) << key;
+            const auto n = take<uint64_t>();
+            for (uint64_t i = 0; i < n; ++i) texts[key].push_back(text());
+        }
+    }
+
+    std::string bytes_;
+    size_t at_ = 0;
+};
+
+// What llama.cpp's quantizer reads (common/imatrix-loader.cpp): keys, names, types and dimensions.
+TEST_F(ImportanceTest, FileIsLlamaCpps) {
+    const Model model = load(testing::tiny_olmoe());
+    ImportanceOptions options;
+    options.policy = RoutingPolicy::parse("top-k:2,ban=1.3");
+    options.lend_rows = 0;
+    ImportanceSums sums = collect(model, 45, options);
+    sums.datasets = {"a.txt", "b.txt"};
+    sums.chunk_tokens = 16;
+    write_importance(directory_ / "i.gguf", sums);
+    const PlainGguf file(read_file(directory_ / "i.gguf"));
+    EXPECT_EQ(file.texts.at("general.type"), std::vector<std::string>{"imatrix"});
+    EXPECT_EQ(file.texts.at("imatrix.datasets"), sums.datasets);
+    EXPECT_EQ(file.numbers.at("imatrix.chunk_count"), 3u);
+    EXPECT_EQ(file.numbers.at("imatrix.chunk_size"), 16u);
+    EXPECT_EQ(file.numbers.size() + file.texts.size(), 4u);
+    size_t entries = 0;
+    for (const auto& [name, entry] : sums.tensors) {
+        if (total(entry.counts) == 0) continue;
+        ++entries;
+        const auto& squares = file.tensors.at(name + ".in_sum2");
+        const auto& counts = file.tensors.at(name + ".counts");
+        const auto matrices = static_cast<uint64_t>(entry.matrices());
+        const auto cols = static_cast<uint64_t>(entry.cols);
+        EXPECT_EQ(squares.dimensions, (std::vector<uint64_t>{cols, matrices})) << name;
+        EXPECT_EQ(counts.dimensions, (std::vector<uint64_t>{1, matrices})) << name;
+        EXPECT_EQ(squares.values, std::vector<float>(entry.sums.begin(), entry.sums.end()));
+        EXPECT_EQ(counts.values, std::vector<float>(entry.counts.begin(), entry.counts.end()));
+    }
+    EXPECT_EQ(file.tensors.size(), 2 * entries);
+    EXPECT_EQ(file.order.size(), 2 * entries) << "a name twice";
+    EXPECT_EQ(file.tensors.at("blk.1.ffn_up_exps.weight.counts").values[3], 0);
+    EXPECT_EQ(file.tensors.count("output.weight.in_sum2"), 0u);
+}
+
+TEST(ImportanceSums, OneCountStandsForAllMatricesOfAStack) {
+    ImportanceSums ours, theirs;
+    ours.tensors["blk.0.attn_k_b.weight"].resize(2, 3);
+    ours.tensors["blk.0.attn_k_b.weight"].counts = {4, 4};
+    ImportanceSums::Entry& one = theirs.tensors["blk.0.attn_k_b.weight"];
+    one.resize(1, 6);
+    one.sums = {1, 2, 3, 4, 5, 6};
+    one.counts = {10};
+    ImportanceSums both = ours;
+    both.add(theirs, "theirs");
+    theirs.add(ours, "ours");
+    for (const ImportanceSums& sums : {both, theirs}) {
+        const ImportanceSums::Entry& entry = sums.tensors.at("blk.0.attn_k_b.weight");
+        EXPECT_EQ(entry.cols, 3);
+        EXPECT_EQ(entry.counts, (std::vector<double>{14, 14}));
+        EXPECT_EQ(entry.sums, (std::vector<double>{1, 2, 3, 4, 5, 6}));
+    }
+    ImportanceSums other;
+    other.tensors["blk.0.attn_k_b.weight"].resize(3, 2);
+    EXPECT_THAT([&] { both.add(other, "other"); },
+                ThrowsMessage<Error>(HasSubstr("has 3 x 2 values, expected 2 x 3")));
 }
 
 TEST_F(ImportanceTest, ChunksAddUp) {

@@ -76,11 +76,22 @@ void ImportanceSums::Entry::make_lent() {
     lent_counts.resize(counts.size());
 }
 
+void ImportanceSums::Entry::split(int64_t matrices) {
+    cols /= matrices;
+    counts.assign(static_cast<size_t>(matrices), counts[0]);
+    if (!lent_counts.empty()) lent_counts.assign(counts.size(), lent_counts[0]);
+}
+
 void ImportanceSums::add(const ImportanceSums& other, std::string_view where) {
-    for (const auto& [name, from] : other.tensors) {
-        const auto [at, fresh] = tensors.try_emplace(name, from);
+    for (const auto& [name, entry] : other.tensors) {
+        const auto [at, fresh] = tensors.try_emplace(name, entry);
         if (fresh) continue;
         Entry& to = at->second;
+        Entry from = entry;
+        if (to.sums.size() == from.sums.size() && to.matrices() != from.matrices()) {
+            if (to.matrices() == 1) to.split(from.matrices());
+            if (from.matrices() == 1) from.split(to.matrices());
+        }
         if (to.cols != from.cols || to.counts.size() != from.counts.size())
             throw Error(where, fmt::format("tensor {} has {} x {} values, expected {} x {}: it is "
                                            "of another model",

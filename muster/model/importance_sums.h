@@ -26,13 +26,17 @@ struct ImportanceSums {
         void resize(int64_t matrices, int64_t columns);
         /// Sizes lent_sums and lent_counts.
         void make_lent();
+        /// The same sums, of several matrices with the one count there was.
+        void split(int64_t matrices);
     };
     std::map<std::string, Entry, std::less<>> tensors;
     std::vector<std::string> datasets;  ///< names of the texts
     int64_t chunks = 0;
     int64_t chunk_tokens = 0;
 
-    /// Adds another file's sums. Throws Error, under `where`, when a tensor has another shape.
+    /// Adds another file's sums. Throws Error, under `where`, when a tensor has another shape; but
+    /// one count may stand for all matrices of a stacked tensor, as llama.cpp has it for those that
+    /// are no experts.
     void add(const ImportanceSums& other, std::string_view where);
 };
 

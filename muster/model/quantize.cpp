@@ -26,7 +26,7 @@ bool in_blocks(DType dtype) { return dtype_info(dtype).block_elements > 1; }
 /// Makes one tensor's bytes, chunk by chunk.
 class TensorQuantizer {
   public:
-    TensorQuantizer(const WeightMap& model, const std::vector<float>* importance,
+    TensorQuantizer(const WeightMap& model, std::span<const float> importance,
                     QuantizedTensor& result, Executor& executor)
         : model_(model),
           view_(model.tensors().find(result.type.name)->second),
@@ -101,36 +101,43 @@ class TensorQuantizer {
 
     int64_t rows_per_importance() const {
         const int64_t rows = view_.elements() / view_.shape.back();
-        if (importance_ == nullptr) return rows;
-        return rows / (static_cast<int64_t>(importance_->size()) / view_.shape.back());
+        if (importance_.empty()) return rows;
+        return rows / (static_cast<int64_t>(importance_.size()) / view_.shape.back());
     }
     std::span<const float> importance_of(int64_t matrix) const {
-        if (importance_ == nullptr) return {};
+        if (importance_.empty()) return {};
         const auto cols = static_cast<size_t>(view_.shape.back());
-        return std::span(*importance_).subspan(static_cast<size_t>(matrix) * cols, cols);
+        return importance_.subspan(static_cast<size_t>(matrix) * cols, cols);
     }
 
     const WeightMap& model_;
     const TensorView& view_;
-    const std::vector<float>* importance_;
+    std::span<const float> importance_;
     QuantizedTensor& result_;
     Executor& executor_;
 };
 
-/// The importance of a tensor: one row, or one per expert; null where the text has none.
-const std::vector<float>* find_importance(const QuantizeSettings& settings, const std::string& name,
-                                          const TensorView& view) {
-    if (settings.importance == nullptr) return nullptr;
-    const auto found = settings.importance->values.find(name);
-    if (found == settings.importance->values.end()) return nullptr;
+/// The importance of a tensor: one row, or one per expert; empty where the text has none.
+std::span<const float> find_importance(const QuantizeSettings& settings, const std::string& name,
+                                       const TensorView& view) {
+    if (settings.importance == nullptr) return {};
+    const auto& values = settings.importance->values;
+    const auto part = stacked_part(name);
+    auto found = values.find(name);
+    const bool stacked = found == values.end() && part.has_value();
+    if (stacked) found = values.find(part->tensor);
+    if (found == values.end()) return {};
+    const std::span<const float> all = found->second;
     const int64_t cols = view.shape.back();
+    const auto size = static_cast<int64_t>(all.size());
+    if (stacked && size % cols == 0 && part->matrix < size / cols)
+        return all.subspan(static_cast<size_t>(part->matrix * cols), static_cast<size_t>(cols));
     const int64_t experts = view.shape.size() > 2 ? view.shape[view.shape.size() - 3] : 1;
-    const auto size = static_cast<int64_t>(found->second.size());
-    if (size != cols && size != cols * experts) {
+    if (stacked || (size != cols && size != cols * experts)) {
         throw Error("quantize", fmt::format("the importance of {} has {} values, expected {} or {}",
                                             name, size, cols, cols * experts));
     }
-    return &found->second;
+    return all;
 }
 
 bool finite(const WeightMap& model, const std::string& name, const TensorView& view) {
@@ -218,8 +225,8 @@ QuantizeReport quantize_model(const WeightMap& model, const std::filesystem::pat
                               });
             continue;
         }
-        const std::vector<float>* importance = find_importance(settings, plan[i].name, view);
-        result.weighted = importance != nullptr && in_blocks(plan[i].to);
+        const std::span<const float> importance = find_importance(settings, plan[i].name, view);
+        result.weighted = !importance.empty() && in_blocks(plan[i].to);
         writer.add_tensor(plan[i].name, plan[i].to, view.shape,
                           [&model, importance, &result, &executor](const GgufWriter::Sink& sink) {
                               TensorQuantizer(model, importance, result, executor).run(sink);

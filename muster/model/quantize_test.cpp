@@ -168,6 +168,27 @@ TEST_F(QuantizeModel, ImportanceIsPerExpert) {
     EXPECT_THROW(quantize("Q4_K_S", &importance), Error);
 }
 
+// Importance matrices name experts by their stack, even where a file has each in its own tensor.
+TEST_F(QuantizeModel, ExpertsThatStandApartFindTheirImportance) {
+    add("blk.3.ffn_up.1.weight", {4, 256});
+    add("blk.3.ffn_up.x.weight", {4, 256});
+    ImportanceMatrix importance;
+    std::vector<float>& all = importance.values["blk.3.ffn_up_exps.weight"];
+    for (int i = 0; i < 2 * 256; ++i) all.push_back(static_cast<float>(std::exp(random.normal())));
+    const QuantizeReport report = quantize("Q4_K_S", &importance);
+    for (const QuantizedTensor& t : report.tensors)
+        EXPECT_EQ(t.weighted, t.type.name == "blk.3.ffn_up.1.weight");
+    const GgufFile in(directory / "in.gguf"), out(directory / "out.gguf");
+    const TensorView& from = in.tensor("blk.3.ffn_up.1.weight", {4, 256});
+    const TensorView& to = out.tensor("blk.3.ffn_up.1.weight", {4, 256});
+    std::vector<std::byte> expected(static_cast<size_t>(to.bytes()));
+    quantize_rows(to.dtype, reinterpret_cast<const float*>(from.data), 4, 256,
+                  std::span(all).subspan(256), expected.data());
+    EXPECT_EQ(std::memcmp(to.data, expected.data(), expected.size()), 0);
+    all.resize(256);
+    EXPECT_THROW(quantize("Q4_K_S", &importance), Error) << "of fewer experts";
+}
+
 TEST_F(QuantizeModel, RefusesWhatWouldBeWorthless) {
     std::vector<std::byte> bytes(1024);
     const float nan = std::nanf("");
@@ -297,10 +318,16 @@ TEST_F(Importance, DatOfAnyLengthIsReadOrRefused) {
     write_file(directory / "i.dat", bytes);
     EXPECT_EQ(read_importance(directory / "i.dat").values.at("a.weight"),
               (std::vector<float>{2, 0.5f}));
+    EXPECT_EQ(read_importance(directory / "i.dat").chunks, 0);
     for (size_t n = 0; n < bytes.size(); ++n) {
         write_file(directory / "i.dat", bytes.substr(0, n));
         EXPECT_THROW(read_importance(directory / "i.dat"), Error) << n;
     }
+    put(int32_t{5});
+    put(int32_t{5});
+    bytes += "a.txt";
+    write_file(directory / "i.dat", bytes);
+    EXPECT_EQ(read_importance(directory / "i.dat").chunks, 5);
 }
 
 }  // namespace

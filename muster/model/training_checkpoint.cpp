@@ -46,7 +46,10 @@ const TensorView& TrainingCheckpoint::tensor(std::string_view name,
     return t;
 }
 
-std::vector<std::byte> converted(const TensorView& tensor, DType dtype) {
+std::vector<std::byte> TrainingCheckpoint::converted(std::string_view name,
+                                                     const std::vector<int64_t>& shape,
+                                                     DType dtype) const {
+    const TensorView& tensor = this->tensor(name, shape);
     std::vector<std::byte> out(dtype_bytes(dtype, tensor.elements()));
     const int64_t cols = tensor.shape.empty() ? 1 : tensor.shape.back();
     const int64_t rows = cols > 0 ? tensor.elements() / cols : 0;
@@ -56,6 +59,8 @@ std::vector<std::byte> converted(const TensorView& tensor, DType dtype) {
     for (int64_t r = 0; r < rows; ++r) {
         decode_row(tensor.dtype, in, row.data(), cols);
         encode_row(dtype, row.data(), to, cols);
+        if (has_non_finite({dtype, {cols}, to}))
+            refuse_unfit(weights_.name(), name, dtype, {row.data(), static_cast<size_t>(cols)});
         in += dtype_bytes(tensor.dtype, cols);
         to += dtype_bytes(dtype, cols);
     }

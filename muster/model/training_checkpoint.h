@@ -26,14 +26,16 @@ class TrainingCheckpoint {
     /// A tensor of this shape, without NaN or infinite values; throws Error naming it.
     const TensorView& tensor(std::string_view name, const std::vector<int64_t>& shape) const;
 
+    /// Its values in another format, rows of whole blocks; throws Error naming it when some are too
+    /// large for the format, and as tensor() does.
+    std::vector<std::byte> converted(std::string_view name, const std::vector<int64_t>& shape,
+                                     DType dtype) const;
+
   private:
     ModelConfig config_;
     SafetensorsFile weights_;
     Tokenizer tokenizer_;
 };
-
-/// The tensor's values in another format; rows must be whole blocks of it.
-std::vector<std::byte> converted(const TensorView& tensor, DType dtype);
 
 /// How many experts per token a program that only knows a fixed top-k should take: the k of the
 /// model's own routing, else the measured mean rounded up, else 2.

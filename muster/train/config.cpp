@@ -127,17 +127,51 @@ std::string_view name_of(E value, const Name<E> (&names)[N]) {
     return "";
 }
 
+/// What the feed-forward layers are made of.
+struct Layers {
+    int count = 6, experts = 16, width = 128, shared = 0, every = 1, dense_width = 512;
+    std::vector<int> widths;  ///< of the experts; empty: all `width`
+};
+
+void read_layers(Table& t, Layers& l) {
+    t.read("layers", l.count);
+    t.read("experts", l.experts);
+    t.read("expert_width", l.width);
+    t.read_list("expert_widths", l.widths);
+    t.read("shared_width", l.shared);
+    t.read("moe_every", l.every);
+    t.read("dense_width", l.dense_width);
+    if (l.count < 1 || l.count > 1024) t.fail("layers", "1 to 1024");
+    if (l.experts < 1 || l.experts > 65536) t.fail("experts", "1 to 65536");
+    if (l.every < 1 || l.every > l.count) t.fail("moe_every", "1 to the number of layers");
+    if (!l.widths.empty() && t.has("experts") && static_cast<int>(l.widths.size()) != l.experts)
+        t.fail("expert_widths", fmt::format("one width for each of the {} experts", l.experts));
+}
+
+std::vector<FeedForwardConfig> feed_forward(Layers l) {
+    if (l.widths.empty()) l.widths.assign(static_cast<size_t>(l.experts), l.width);
+    std::vector<FeedForwardConfig> all;
+    for (int i = 0; i < l.count; ++i) {
+        FeedForwardConfig ff;
+        const bool moe = i % l.every == l.every - 1;
+        ff.widths = moe ? l.widths : std::vector<int>{l.dense_width};
+        ff.shared_width = moe ? l.shared : 0;
+        ff.router.num_experts = ff.experts();
+        ff.router.value = std::min(2, ff.experts());
+        all.push_back(ff);
+    }
+    return all;
+}
+
 void read_model(const toml::table& root, const std::string& file, TrainConfig& config) {
     ModelConfig& m = config.model;
     m.d_model = 256, m.heads = 4, m.context = 512, m.tied_head = true;
-    int layers = 6, experts = 16, width = 128, shared = 0, every = 1, dense_width = 512;
-    std::vector<int> widths;
+    Layers layers;
     std::string activation = "silu";
     {
         Table t(root, "model", file);
         t.read("name", m.name);
         t.read("d_model", m.d_model);
-        t.read("layers", layers);
         t.read("heads", m.heads);
         m.kv_heads = m.heads;
         t.read("kv_heads", m.kv_heads);
@@ -152,32 +186,13 @@ void read_model(const toml::table& root, const std::string& file, TrainConfig& c
         t.read("activation", activation);
         m.activation = parse_activation(activation);
         if (!differentiable(m.activation)) t.fail("activation", "relu, gelu or silu");
-        t.read("experts", experts);
-        t.read("expert_width", width);
-        t.read_list("expert_widths", widths);
-        t.read("shared_width", shared);
-        t.read("moe_every", every);
-        t.read("dense_width", dense_width);
-        if (layers < 1 || layers > 1024) t.fail("layers", "1 to 1024");
-        if (experts < 1 || experts > 65536) t.fail("experts", "1 to 65536");
-        if (every < 1 || every > layers) t.fail("moe_every", "1 to the number of layers");
-        if (!widths.empty() && t.has("experts") && static_cast<int>(widths.size()) != experts)
-            t.fail("expert_widths", fmt::format("one width for each of the {} experts", experts));
+        read_layers(t, layers);
     }
     std::string policy = "top-p:0.4";
     Table r(root, "routing", file);
     r.read("policy", policy);
     m.policy = RoutingPolicy::parse(policy);
-    if (widths.empty()) widths.assign(static_cast<size_t>(experts), width);
-    for (int l = 0; l < layers; ++l) {
-        FeedForwardConfig ff;
-        const bool moe = l % every == every - 1;
-        ff.widths = moe ? widths : std::vector<int>{dense_width};
-        ff.shared_width = moe ? shared : 0;
-        ff.router.num_experts = ff.experts();
-        ff.router.value = std::min(2, ff.experts());
-        m.layers.push_back(ff);
-    }
+    m.layers = feed_forward(std::move(layers));
 }
 
 void read_data(const toml::table& root, const std::string& file, TrainConfig::Data& data) {
@@ -232,6 +247,110 @@ void expect(bool holds, std::string_view key, std::string_view expected) {
         throw Error("config", fmt::format("bad value for '{}', expected {}", key, expected));
 }
 
+void check(const TrainConfig::Data& d) {
+    expect(!d.train.empty(), "data.train", "at least one text file");
+    expect(d.held_out > 0 && d.held_out < 0.5, "data.held_out", "a share between 0 and 0.5");
+    // 256 byte tokens, three control tokens and some room for pieces.
+    expect(d.vocabulary_size >= 300 && d.vocabulary_size <= 65536, "data.vocabulary_size",
+           "300 to 65536");
+    expect(d.vocabulary_sample >= 1000, "data.vocabulary_sample", "at least 1000 bytes");
+}
+
+void check(const TrainConfig::Training& t, int64_t context) {
+    expect(t.tokens > 0 && t.tokens <= int64_t{1} << 50, "training.tokens", "1 to 2^50");
+    expect(t.accumulate >= 1, "training.accumulate", "at least 1");
+    expect(t.batch_tokens > 0 && t.batch_tokens % (t.accumulate * context) == 0,
+           "training.batch_tokens",
+           fmt::format("a multiple of accumulate * context = {}", t.accumulate * context));
+    expect(t.lr > 0 && t.lr < 1, "training.lr", "a number between 0 and 1");
+    expect(t.min_lr >= 0 && t.min_lr <= t.lr, "training.min_lr", "0 to lr");
+    expect(t.warmup >= 0, "training.warmup", "0 or more steps");
+    expect(t.decay_share > 0 && t.decay_share <= 1, "training.decay_share",
+           "a share above 0, at most 1");
+    expect(t.weight_decay >= 0 && t.weight_decay < 1, "training.weight_decay", "0 up to 1");
+    expect(t.beta1 >= 0 && t.beta1 < 1, "training.beta1", "0 up to 1");
+    expect(t.beta2 >= 0 && t.beta2 < 1, "training.beta2", "0 up to 1");
+    expect(t.eps > 0, "training.eps", "a positive number");
+    expect(t.clip >= 0, "training.clip", "0 (none) or a positive norm");
+    expect(t.threads >= 0 && t.threads <= 1024, "training.threads", "0 (all cores) to 1024");
+}
+
+void check(const TrainConfig::Output& o, int64_t context) {
+    expect(!o.directory.empty(), "output.directory", "a directory");
+    expect(o.log_every >= 1, "output.log_every", "at least 1 step");
+    expect(o.eval_every >= 0 && o.checkpoint_every >= 0, "output.eval_every and checkpoint_every",
+           "0 or more steps");
+    expect(o.eval_tokens >= context, "output.eval_tokens", "at least the model's context");
+    expect(o.keep >= 1, "output.keep", "at least 1");
+}
+
+toml::table to_table(const ModelConfig& m) {
+    size_t first_moe = 0;
+    while (first_moe + 1 < m.layers.size() && m.layers[first_moe].dense()) ++first_moe;
+    const FeedForwardConfig& moe = m.layers[first_moe];
+    toml::array widths;
+    for (const int w : moe.widths) widths.push_back(w);
+    return toml::table{{"name", m.name},
+                       {"d_model", m.d_model},
+                       {"layers", m.num_layers()},
+                       {"heads", m.heads},
+                       {"kv_heads", m.kv_heads},
+                       {"head_dim", m.head_dim},
+                       {"context", m.context},
+                       {"rope_theta", m.rope_theta},
+                       {"norm_eps", m.norm_eps},
+                       {"qk_norm", name_of(m.qk_norm, kQkNorms)},
+                       {"tied_head", m.tied_head},
+                       {"gated", m.gated},
+                       {"activation", activation_name(m.activation)},
+                       {"expert_widths", widths},
+                       {"shared_width", moe.shared_width},
+                       {"moe_every", static_cast<int64_t>(first_moe + 1)},
+                       {"dense_width", m.layers[0].dense() ? m.layers[0].widths[0] : 512}};
+}
+
+toml::table to_table(const TrainConfig::Data& d) {
+    const auto strings = [](const std::vector<std::filesystem::path>& paths) {
+        toml::array a;
+        for (const auto& p : paths) a.push_back(p.string());
+        return a;
+    };
+    return toml::table{{"train", strings(d.train)},
+                       {"test", strings(d.test)},
+                       {"held_out", d.held_out},
+                       {"tokenizer", d.tokenizer.string()},
+                       {"vocabulary_size", d.vocabulary_size},
+                       {"vocabulary_sample", d.vocabulary_sample}};
+}
+
+toml::table to_table(const TrainConfig::Training& t) {
+    return toml::table{{"tokens", t.tokens},
+                       {"batch_tokens", t.batch_tokens},
+                       {"accumulate", t.accumulate},
+                       {"lr", t.lr},
+                       {"min_lr", t.min_lr},
+                       {"warmup", t.warmup},
+                       {"schedule", name_of(t.schedule, kSchedules)},
+                       {"decay_share", t.decay_share},
+                       {"weight_decay", t.weight_decay},
+                       {"beta1", t.beta1},
+                       {"beta2", t.beta2},
+                       {"eps", t.eps},
+                       {"clip", t.clip},
+                       {"dtype", name_of(t.dtype, kComputes)},
+                       {"seed", static_cast<int64_t>(t.seed)},
+                       {"threads", t.threads}};
+}
+
+toml::table to_table(const TrainConfig::Output& o) {
+    return toml::table{{"directory", o.directory.string()},
+                       {"log_every", o.log_every},
+                       {"eval_every", o.eval_every},
+                       {"eval_tokens", o.eval_tokens},
+                       {"checkpoint_every", o.checkpoint_every},
+                       {"keep", o.keep}};
+}
+
 }  // namespace
 
 TrainConfig parse_config(std::string_view text, std::string_view name) {
@@ -273,39 +392,11 @@ TrainConfig read_config(const std::filesystem::path& path) {
 
 void TrainConfig::check() const {
     model.check();
-    expect(!data.train.empty(), "data.train", "at least one text file");
-    expect(data.held_out > 0 && data.held_out < 0.5, "data.held_out", "a share between 0 and 0.5");
-    // 256 byte tokens, three control tokens and some room for pieces.
-    expect(data.vocabulary_size >= 300 && data.vocabulary_size <= 65536, "data.vocabulary_size",
-           "300 to 65536");
-    expect(data.vocabulary_sample >= 1000, "data.vocabulary_sample", "at least 1000 bytes");
-    const Training& t = training;
-    expect(t.tokens > 0 && t.tokens <= int64_t{1} << 50, "training.tokens", "1 to 2^50");
+    train::check(data);
+    train::check(training, model.context);
     for (const float weight : {losses.balance, losses.importance, losses.z, losses.entropy})
         expect(weight >= 0 && weight < 1000, "loss", "coefficients of at least 0");
-    expect(t.accumulate >= 1, "training.accumulate", "at least 1");
-    expect(t.batch_tokens > 0 && t.batch_tokens % (int64_t{t.accumulate} * model.context) == 0,
-           "training.batch_tokens",
-           fmt::format("a multiple of accumulate * context = {}",
-                       int64_t{t.accumulate} * model.context));
-    expect(t.lr > 0 && t.lr < 1, "training.lr", "a number between 0 and 1");
-    expect(t.min_lr >= 0 && t.min_lr <= t.lr, "training.min_lr", "0 to lr");
-    expect(t.warmup >= 0, "training.warmup", "0 or more steps");
-    expect(t.decay_share > 0 && t.decay_share <= 1, "training.decay_share",
-           "a share above 0, at most 1");
-    expect(t.weight_decay >= 0 && t.weight_decay < 1, "training.weight_decay", "0 up to 1");
-    expect(t.beta1 >= 0 && t.beta1 < 1, "training.beta1", "0 up to 1");
-    expect(t.beta2 >= 0 && t.beta2 < 1, "training.beta2", "0 up to 1");
-    expect(t.eps > 0, "training.eps", "a positive number");
-    expect(t.clip >= 0, "training.clip", "0 (none) or a positive norm");
-    expect(t.threads >= 0 && t.threads <= 1024, "training.threads", "0 (all cores) to 1024");
-    const Output& o = output;
-    expect(!o.directory.empty(), "output.directory", "a directory");
-    expect(o.log_every >= 1, "output.log_every", "at least 1 step");
-    expect(o.eval_every >= 0 && o.checkpoint_every >= 0, "output.eval_every and checkpoint_every",
-           "0 or more steps");
-    expect(o.eval_tokens >= model.context, "output.eval_tokens", "at least the model's context");
-    expect(o.keep >= 1, "output.keep", "at least 1");
+    train::check(output, model.context);
     for (int l = 0; l < model.num_layers(); ++l) {
         const FeedForwardConfig& ff = model.layers[static_cast<size_t>(l)];
         if (ff.dense()) continue;
@@ -337,70 +428,15 @@ double learning_rate(const TrainConfig& config, int64_t step) {
 }
 
 std::string to_toml(const TrainConfig& c) {
-    const ModelConfig& m = c.model;
-    size_t first_moe = 0;
-    while (first_moe + 1 < m.layers.size() && m.layers[first_moe].dense()) ++first_moe;
-    const FeedForwardConfig& moe = m.layers[first_moe];
-    const auto strings = [](const std::vector<std::filesystem::path>& paths) {
-        toml::array a;
-        for (const auto& p : paths) a.push_back(p.string());
-        return a;
-    };
-    toml::array widths;
-    for (const int w : moe.widths) widths.push_back(w);
-    toml::table model{{"name", m.name},
-                      {"d_model", m.d_model},
-                      {"layers", m.num_layers()},
-                      {"heads", m.heads},
-                      {"kv_heads", m.kv_heads},
-                      {"head_dim", m.head_dim},
-                      {"context", m.context},
-                      {"rope_theta", m.rope_theta},
-                      {"norm_eps", m.norm_eps},
-                      {"qk_norm", name_of(m.qk_norm, kQkNorms)},
-                      {"tied_head", m.tied_head},
-                      {"gated", m.gated},
-                      {"activation", activation_name(m.activation)},
-                      {"expert_widths", widths},
-                      {"shared_width", moe.shared_width},
-                      {"moe_every", static_cast<int64_t>(first_moe + 1)},
-                      {"dense_width", m.layers[0].dense() ? m.layers[0].widths[0] : 512}};
-    const auto& t = c.training;
-    const auto& o = c.output;
-    toml::table root{{"model", model},
-                     {"routing", toml::table{{"policy", m.policy.to_string()}}},
-                     {"loss", toml::table{{"balance", c.losses.balance},
-                                          {"importance", c.losses.importance},
-                                          {"z", c.losses.z},
-                                          {"entropy", c.losses.entropy}}},
-                     {"data", toml::table{{"train", strings(c.data.train)},
-                                          {"test", strings(c.data.test)},
-                                          {"held_out", c.data.held_out},
-                                          {"tokenizer", c.data.tokenizer.string()},
-                                          {"vocabulary_size", c.data.vocabulary_size},
-                                          {"vocabulary_sample", c.data.vocabulary_sample}}},
-                     {"training", toml::table{{"tokens", t.tokens},
-                                              {"batch_tokens", t.batch_tokens},
-                                              {"accumulate", t.accumulate},
-                                              {"lr", t.lr},
-                                              {"min_lr", t.min_lr},
-                                              {"warmup", t.warmup},
-                                              {"schedule", name_of(t.schedule, kSchedules)},
-                                              {"decay_share", t.decay_share},
-                                              {"weight_decay", t.weight_decay},
-                                              {"beta1", t.beta1},
-                                              {"beta2", t.beta2},
-                                              {"eps", t.eps},
-                                              {"clip", t.clip},
-                                              {"dtype", name_of(t.dtype, kComputes)},
-                                              {"seed", static_cast<int64_t>(t.seed)},
-                                              {"threads", t.threads}}},
-                     {"output", toml::table{{"directory", o.directory.string()},
-                                            {"log_every", o.log_every},
-                                            {"eval_every", o.eval_every},
-                                            {"eval_tokens", o.eval_tokens},
-                                            {"checkpoint_every", o.checkpoint_every},
-                                            {"keep", o.keep}}}};
+    const toml::table root{{"model", to_table(c.model)},
+                           {"routing", toml::table{{"policy", c.model.policy.to_string()}}},
+                           {"loss", toml::table{{"balance", c.losses.balance},
+                                                {"importance", c.losses.importance},
+                                                {"z", c.losses.z},
+                                                {"entropy", c.losses.entropy}}},
+                           {"data", to_table(c.data)},
+                           {"training", to_table(c.training)},
+                           {"output", to_table(c.output)}};
     std::ostringstream out;
     out << root << '\n';
     return out.str();

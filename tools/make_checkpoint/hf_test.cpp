@@ -12,6 +12,7 @@
 #include "muster/core/thread_team.h"
 #include "muster/model/convert.h"
 #include "muster/model/forward.h"
+#include "muster/model/importance_collector.h"
 #include "muster/model/memory.h"
 #include "muster/model/open_model.h"
 #include "tools/make_checkpoint/gguf_output.h"
@@ -59,6 +60,32 @@ TEST_P(HuggingFace, LogitsAreThoseOfTheGgufFile) {
     EXPECT_EQ(logits(a), logits(b));
     EXPECT_EQ(a.tokenizer().encode("The quick brown fox"),
               b.tokenizer().encode("The quick brown fox"));
+}
+
+TEST_P(HuggingFace, ImportanceIsThatOfTheGgufFile) {
+    spec_.latent.split = true;  // as in what is made of a Hugging Face directory
+    write("f32", {});
+    const auto collected = [](const std::filesystem::path& path) {
+        const Model model = Model::load(path);
+        std::vector<int32_t> tokens;
+        for (int t = 0; t < kTokens; ++t)
+            tokens.push_back((5 + 37 * t + 11 * t * t) % model.config().vocab);
+        ThreadTeam team(2);
+        ImportanceOptions options;
+        options.window = kTokens;
+        ImportanceSums sums;
+        collect_importance(model, team, tokens, options, sums);
+        return sums;
+    };
+    const ImportanceSums a = collected(gguf_), b = collected(hf_);
+    for (const auto& [name, entry] : a.tensors) {
+        const auto other = b.tensors.find(name);
+        ASSERT_TRUE(other != b.tensors.end()) << name;
+        EXPECT_EQ(other->second.counts, entry.counts) << name;
+        EXPECT_EQ(other->second.sums, entry.sums) << name;
+        EXPECT_EQ(other->second.lent_counts, entry.lent_counts) << name;
+    }
+    EXPECT_EQ(b.tensors.size(), a.tensors.size());
 }
 
 TEST_P(HuggingFace, ConversionGivesTheGgufFile) {
