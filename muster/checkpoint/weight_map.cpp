@@ -224,6 +224,7 @@ std::map<const std::byte*, WeightMap::Made>::iterator WeightMap::made_named(std:
 
 std::vector<std::string> WeightMap::made() const {
     std::vector<std::string> names;
+    names.reserve(made_.size());
     for (const auto& [place, made] : made_) names.push_back(made.name);
     std::ranges::sort(names);
     return names;
