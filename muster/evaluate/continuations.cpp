@@ -74,18 +74,23 @@ void ContinuationScorer::take(const EncodedContinuations& encoded, std::span<con
     for (int begin = 0; begin < wanted; begin += kHeadRows) {
         const int n = std::min(kHeadRows, wanted - begin);
         const MatrixView<const float> logits = context_.logits(begin, n);
-        for (int i = 0; i < n; ++i) {
+        double normalizers[kHeadRows];
+        int32_t likeliest[kHeadRows];
+        context_.executor().run(n, [&](int i, int) {
             const std::span<const float> row(logits.row(i), static_cast<size_t>(logits.cols));
+            normalizers[i] = log_sum_exp(row);
+            likeliest[i] =
+                static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+        });
+        for (int i = 0; i < n; ++i) {
             const int target = first_row + unwanted + begin + i + 1;
-            const double normalizer = log_sum_exp(row);
-            const auto likeliest = std::max_element(row.begin(), row.end()) - row.begin();
             const auto experts = context_.experts_of(unwanted + begin + i);
             for (const int c : which) {
                 if (target < encoded.first[c]) continue;
                 const int32_t id = encoded.tokens[c][target];
                 ContinuationScore& score = out.each[c];
-                score.log_probability += row[id] - normalizer;
-                score.greedy = score.greedy && id == likeliest;
+                score.log_probability += logits(i, id) - normalizers[i];
+                score.greedy = score.greedy && id == likeliest[i];
                 ++score.tokens;
                 ++out.tokens;
                 for (size_t l = 0; l < experts.size(); ++l) out.experts[l] += experts[l];

@@ -183,6 +183,7 @@ ExitLensResult exit_lens(const Model& model, const std::vector<Document>& docume
                          Executor& executor, const ExitLensOptions& options) {
     if (options.policies.empty()) throw Error("exit lens", "no policy is given, expected one");
     std::vector<RequestRouting> routings;
+    routings.reserve(options.policies.size());
     for (const RoutingPolicy& policy : options.policies)
         routings.emplace_back(model.config(), policy);
     ExitLensResult out;

@@ -54,6 +54,7 @@ class ScoredItems final : public Items {
         : Items(model, task, items, options), executor_(executor) {
         for (const TaskItem& item : items) {
             std::vector<std::string> continuations;
+            continuations.reserve(item.choices.size());
             for (const Choice& c : item.choices) continuations.push_back(item.delimiter + c.text);
             encoded_.push_back(encode_continuations(model.tokenizer(), item.context, continuations,
                                                     window_, where_of(task, item)));
@@ -155,7 +156,7 @@ class WrittenItems final : public Items {
             for (size_t l = 0; l < token.experts.size(); ++l) record.experts[l] += token.experts[l];
             return true;
         };
-        r.on_done = [&record, &error, &done](Completion c) {
+        r.on_done = [&record, &error, &done](const Completion& c) {
             ++done;
             if (c.error && !error) error = c.error;
             record.answer = jinja::strip(c.result.text);
@@ -200,6 +201,25 @@ void add_up(std::vector<TaskRecord>& records, const ModelConfig& config, TaskPol
     out.activated = count_parameters(config).activated(active);
 }
 
+/// Completes the records and hands them out; gives the values of their metrics.
+std::vector<std::vector<double>> finish(std::vector<TaskRecord>& records, const Task& task,
+                                        const std::vector<TaskItem>& items,
+                                        const std::string& policy, const TaskOptions& options) {
+    const auto names = metric_names(task.kind);
+    std::vector<std::vector<double>> values;
+    for (size_t i = 0; i < items.size(); ++i) {
+        TaskRecord& record = records[i];
+        record.policy = policy;
+        record.item = items[i].id;
+        record.group = items[i].group;
+        values.push_back(metric_values(task.kind, items[i], record));
+        for (size_t m = 0; m < names.size(); ++m)
+            record.metrics.emplace_back(names[m], values.back()[m]);
+        if (options.on_record) options.on_record(record);
+    }
+    return values;
+}
+
 }  // namespace
 
 TaskResult evaluate_task(const Model& model, const Task& task, const std::vector<TaskItem>& items,
@@ -230,17 +250,7 @@ TaskResult evaluate_task(const Model& model, const Task& task, const std::vector
         });
         r.seconds = std::chrono::duration<double>(Clock::now() - start).count();
         add_up(records, model.config(), r);
-        std::vector<std::vector<double>> values;
-        for (size_t i = 0; i < items.size(); ++i) {
-            TaskRecord& record = records[i];
-            record.policy = r.policy;
-            record.item = items[i].id;
-            record.group = items[i].group;
-            values.push_back(metric_values(task.kind, items[i], record));
-            for (size_t m = 0; m < names.size(); ++m)
-                record.metrics.emplace_back(names[m], values.back()[m]);
-            if (options.on_record) options.on_record(record);
-        }
+        const auto values = finish(records, task, items, r.policy, options);
         if (base.empty()) {
             base = values;
             out.cut = std::count_if(records.begin(), records.end(),

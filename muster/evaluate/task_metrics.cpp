@@ -98,6 +98,7 @@ std::vector<TaskGroup> group_results(const std::vector<std::string>& names,
     for (size_t i = 0; i < items.size(); ++i)
         if (!items[i].group.empty()) members[items[i].group].push_back(i);
     std::vector<TaskGroup> out;
+    out.reserve(members.size());
     for (const auto& [name, which] : members)
         out.push_back({name, static_cast<int64_t>(which.size()),
                        metric_results(names, values, base, which, confidence)});
