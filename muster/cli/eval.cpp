@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <ostream>
 
+#include "muster/cli/eval_exit_lens.h"
+#include "muster/cli/eval_task.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
@@ -20,19 +22,23 @@ using Align = Table::Align;
 constexpr int kLayersPerRow = 12;  // so that the table stays below 100 columns
 
 EvaluateOptions evaluate_options(const EvalOptions& options) {
-    if (!(options.confidence > 0 && options.confidence < 1))
-        throw Error("confidence",
-                    fmt::format("{}, expected a share between 0 and 1", options.confidence));
     EvaluateOptions evaluate;
     evaluate.policies = parse_policies(options.routing);
     evaluate.window = options.window;
     evaluate.stride = options.stride;
     evaluate.max_tokens = options.tokens;
-    evaluate.confidence = options.confidence;
+    evaluate.confidence = checked_confidence(options);
     return evaluate;
 }
 
 }  // namespace
+
+double checked_confidence(const EvalOptions& options) {
+    if (!(options.confidence > 0 && options.confidence < 1))
+        throw Error("confidence",
+                    fmt::format("{}, expected a share between 0 and 1", options.confidence));
+    return options.confidence;
+}
 
 std::string comparison_table(const EvaluationResult& result, int indent) {
     Table table({{"policy", Align::left},
@@ -87,6 +93,8 @@ std::string domains_table(const EvaluationResult& result, int indent) {
 }
 
 int eval_command(const EvalOptions& options, Terminal& terminal) {
+    if (!options.task.empty()) return eval_task_command(options, terminal);
+    if (options.exit_lens) return exit_lens_command(options, terminal);
     EvaluateOptions evaluate = evaluate_options(options);
     const auto documents = labelled_documents(options.files, options.by_file);
     const Engine engine = load_engine(options.model, options.engine,

@@ -11,7 +11,7 @@
 
 namespace muster::cli {
 
-/// `muster eval`: score texts under routing policies.
+/// `muster eval`: score texts, or published evaluation data, under routing policies.
 struct EvalOptions {
     ModelOptions model;
     EngineOptions engine;
@@ -23,7 +23,17 @@ struct EvalOptions {
     int64_t tokens = 0;  ///< 0: all
     double confidence = 0.95;
     bool json = false;
+
+    std::string task;   ///< of published evaluation data; empty: `files` are texts
+    int64_t items = 0;  ///< stop after so many; 0: all
+    int shots = 0;      ///< solved items in front of each
+    std::filesystem::path shots_file;
+    std::filesystem::path records;  ///< where to write an item a line; empty: nowhere
+    bool exit_lens = false;         ///< read the residual stream after each layer instead
 };
+
+/// The confidence of intervals. Throws Error where it is none.
+double checked_confidence(const EvalOptions& options);
 
 /// Throws Error.
 int eval_command(const EvalOptions& options, Terminal& terminal);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "muster/evaluate/tasks.h"
+
 namespace muster::cli {
 namespace {
 
@@ -174,8 +176,32 @@ CLI::App* add_chat(CLI::App& app, ChatOptions& o) {
     return c;
 }
 
+/// Of `eval`, for published evaluation data and for the exit lens.
+void task_options(CLI::App* c, EvalOptions& o) {
+    std::vector<std::string> names;
+    for (const Task& task : tasks()) names.emplace_back(task.name);
+    auto* task = c->add_option("--task", o.task, "FILE is evaluation data in its published form");
+    choices(task, names);
+    whole(c, "--items", o.items, 1, INT64_MAX, "Of a task: stop after so many (all)")->needs(task);
+    auto* file = c->add_option("--shots-file", o.shots_file, "Of a task: where solved items are")
+                     ->type_name("FILE")
+                     ->needs(task);
+    auto* shots = whole(c, "--shots", o.shots, 1, 1000, "Solved items before each (0)");
+    shots->needs(file);
+    file->needs(shots);
+    c->add_option("--records", o.records, "Of a task: write every item's scores, one JSON a line")
+        ->type_name("FILE")
+        ->needs(task);
+    auto* lens = c->add_flag("--exit-lens", o.exit_lens,
+                             "From which layer on tokens are decided, and the experts after it");
+    lens->excludes(task);
+    for (const char* other : {"--by-file", "--stride", "--tokens"})
+        task->excludes(c->get_option(other));
+    lens->excludes(c->get_option("--by-file"));
+}
+
 CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
-    auto* c = app.add_subcommand("eval", "Score texts under routing policies");
+    auto* c = app.add_subcommand("eval", "Score texts or published tasks under routing policies");
     model_options(c, o.model);
     engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
     c->add_option("FILE", o.files, "Text files, or .jsonl with \"text\" and \"domain\"")
@@ -187,13 +213,17 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     whole(c, "--stride", o.stride, 1, INT32_MAX, "How far windows advance (half a window)");
     whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
     c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
+    task_options(c, o);
     json_flag(c, o.json);
     c->footer(
-        "Differences are to the first policy, paired text by text.\n"
+        "Differences are to the first policy, paired text by text or item by item.\n"
         "Examples:\n"
         "  muster eval default book.txt\n"
         "  muster eval default test.jsonl --routing model --routing top-k:1 --routing top-p:0.5\n"
-        "  muster eval model.gguf a.txt b.txt --by-file --json");
+        "  muster eval model.gguf a.txt b.txt --by-file --json\n"
+        "  muster eval model.gguf hellaswag_val.jsonl --task hellaswag --routing model "
+        "--routing top-k:4\n"
+        "  muster eval default book.txt --exit-lens");
     return c;
 }
 

@@ -71,6 +71,8 @@ void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& 
     for (int l = 0; l < s.config.num_layers(); ++l) {
         s.config.latent.used() ? s.latent_attention_part(l) : s.attention_part(l);
         s.feed_forward_part(l, options);
+        if (options.residual != nullptr)
+            options.residual->residual(l, s.batch.info(), s.rows_of(s.x, s.config.d_model));
     }
     s.finish();
     // Nothing throws from here on: the caches take their tokens only now.

@@ -29,6 +29,7 @@ struct PassOptions {
     TraceSink* trace = nullptr;
     Intervention* intervention = nullptr;
     ActivationSink* activations = nullptr;
+    ResidualSink* residual = nullptr;
     /// [L] routes to take instead of routing: a row at position t takes entry t of its layer's
     /// table (dense layers: ignored). Empty: route.
     std::span<const RouteTable> fixed_routes = {};

@@ -5,6 +5,7 @@
 
 #include "muster/core/thread_team.h"
 #include "muster/cpu/isa.h"
+#include "muster/kernels/norm.h"
 #include "muster/model/export.h"
 #include "muster/model/reference.h"
 #include "muster/model/testing.h"
@@ -223,6 +224,40 @@ TEST(ForwardPass, InterventionsChangeWhatTheyTouch) {
     touch.ban = true;
     const Logits banned = logits_of(model, tokens, 12, {}, RoutingPolicy::parse("model,ban=1.0"));
     EXPECT_GT(largest_difference(plain, banned), 0.01);
+}
+
+TEST(ForwardPass, ShowsTheResidualStreamAfterEachLayer) {
+    const Model model = exported(random_checkpoint(testing::tiny_muster()));
+    const auto tokens = random_tokens(model.config(), 20);
+    struct Last : ResidualSink {
+        std::vector<int> layers;
+        std::vector<int64_t> positions;
+        std::vector<std::vector<float>> x;  ///< after the last layer
+        int count = 0;
+        void residual(int layer, const RowInfo& rows, MatrixView<const float> view) override {
+            layers.push_back(layer);
+            if (layer + 1 < count) return;
+            positions.insert(positions.end(), rows.positions.begin(), rows.positions.end());
+            for (int64_t t = 0; t < view.rows; ++t)
+                x.emplace_back(view.row(t), view.row(t) + view.cols);
+        }
+    } last;
+    last.count = model.config().num_layers();
+    const Logits seen = logits_of(model, tokens, 12, {.residual = &last});
+    EXPECT_EQ(seen, logits_of(model, tokens, 12));
+    EXPECT_EQ(last.layers, (std::vector<int>{0, 1, 2, 0, 1, 2})) << "the dense layer too";
+    ASSERT_EQ(last.x.size(), tokens.size());
+    Logits read;
+    SerialExecutor executor;
+    for (size_t t = 0; t < tokens.size(); ++t) {
+        EXPECT_EQ(last.positions[t], static_cast<int64_t>(t));
+        std::vector<float>& x = last.x[t];
+        const MatrixView<float> row(x.data(), 1, static_cast<int64_t>(x.size()));
+        rms_norm(row, model.weights().final_norm, model.config().norm_eps, row);
+        read.emplace_back(static_cast<size_t>(model.config().vocab));
+        matmul(row, model.weights().head, {read.back().data(), 1, model.config().vocab}, executor);
+    }
+    EXPECT_LT(largest_difference(seen, read), 1e-5);
 }
 
 TEST(ForwardPass, LeavesCachesAloneWhenItFails) {

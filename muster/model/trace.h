@@ -70,4 +70,13 @@ class ActivationSink {
     virtual void experts(const ExpertActivations& activations) = 0;
 };
 
+/// Sees the residual stream. Called after each layer of a forward pass, dense ones included, from
+/// the calling thread.
+class ResidualSink {
+  public:
+    virtual ~ResidualSink() = default;
+    /// x: [T, d], what the next layer, or the final norm, is given; valid during the call only.
+    virtual void residual(int layer, const RowInfo& rows, MatrixView<const float> x) = 0;
+};
+
 }  // namespace muster

@@ -6,7 +6,8 @@
 #include <string_view>
 #include <vector>
 
-// Python's string methods on valid UTF-8: positions are characters. Internal to muster/tokenizer.
+// Python's string methods on valid UTF-8: positions are characters. For chat templates, and for
+// task files whose published preparation is written in Python. Internal to the library.
 namespace muster::jinja {
 
 class Heap;
