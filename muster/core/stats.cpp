@@ -102,7 +102,7 @@ std::vector<double> ranks(std::span<const double> values) {
               [&](size_t a, size_t b) { return values[a] < values[b]; });
     std::vector<double> out(values.size());
     for (size_t first = 0; first < order.size();) {
-        size_t last = first;
+        size_t last = first + 1;
         while (last < order.size() && values[order[last]] == values[order[first]]) ++last;
         const double rank = static_cast<double>(first + last + 1) / 2;
         for (; first < last; ++first) out[order[first]] = rank;

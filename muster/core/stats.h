@@ -30,7 +30,8 @@ Interval bootstrap(size_t units,
 
 /// Pearson's correlation; NaN for fewer than 3 pairs or without spread.
 double correlation(std::span<const double> a, std::span<const double> b);
-/// Ranks from 1, equal values share the mean of theirs; correlation() of ranks is Spearman's.
+/// Ranks from 1, equal values share the mean of theirs, no NaN among them; correlation() of ranks
+/// is Spearman's.
 std::vector<double> ranks(std::span<const double> values);
 
 /// The p-quantile (linear interpolation) of `values`; not empty, p in [0, 1].

@@ -154,11 +154,14 @@ double contrast_reliability(const Windows& windows) {
     std::vector<double> halves[2];
     for (size_t l = 0; l < windows[0].layers.size(); ++l) {
         if (!measured(windows, l)) continue;
+        double contrasts[2];
         for (const Half half : {Half::even, Half::odd}) {
             std::vector<int> counts(windows.size());
             for (size_t w = 0; w < windows.size(); ++w) counts[w] = within(half, w);
-            halves[half == Half::odd].push_back(sensitivity(windows, l, counts).contrast());
+            contrasts[half == Half::odd] = sensitivity(windows, l, counts).contrast();
         }
+        if (!std::isfinite(contrasts[0]) || !std::isfinite(contrasts[1])) continue;
+        for (int h = 0; h < 2; ++h) halves[h].push_back(contrasts[h]);
     }
     return correlation(ranks(halves[0]), ranks(halves[1]));
 }
