@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "muster/cli/bench.h"
+#include "muster/cli/calibrate.h"
 #include "muster/cli/chat.h"
 #include "muster/cli/completion.h"
 #include "muster/cli/convert.h"
@@ -25,7 +26,7 @@ namespace muster::cli {
 using CommandOptions =
     std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
                  TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
-                 TrainOptions, DemoOptions, CompletionOptions>;
+                 CalibrateOptions, TrainOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

@@ -78,5 +78,31 @@ TEST(Buffer, GrowsAlignedAndKeepsItsSize) {
     EXPECT_GE(buffer.capacity(), 1000u);
 }
 
+TEST(Bootstrap, OfAnyStatisticAgreesWithThatOfRatios) {
+    const std::vector<double> values{1, 5, 2, 8, 3, 9}, weights{1, 2, 1, 3, 2, 2};
+    const Interval ratio = bootstrap_ratio(values, weights);
+    const Interval any = bootstrap(values.size(), [&](std::span<const int> counts) {
+        double v = 0, w = 0;
+        for (size_t i = 0; i < counts.size(); ++i)
+            v += counts[i] * values[i], w += counts[i] * weights[i];
+        return v / w;
+    });
+    EXPECT_DOUBLE_EQ(any.mean, ratio.mean);
+    EXPECT_NEAR(any.low, ratio.low, 1e-9);
+    EXPECT_NEAR(any.high, ratio.high, 1e-9);
+    EXPECT_TRUE(std::isinf(bootstrap(1, [](std::span<const int>) { return 1.0; }).high));
+    EXPECT_TRUE(std::isinf(bootstrap(3, [](std::span<const int>) { return NAN; }).high));
+}
+
+TEST(Correlation, PearsonAndRanks) {
+    const std::vector<double> a{1, 2, 3, 4}, b{2, 4, 6, 8}, c{4, 3, 2, 1}, d{1, 1, 1, 1};
+    EXPECT_NEAR(correlation(a, b), 1, 1e-12);
+    EXPECT_NEAR(correlation(a, c), -1, 1e-12);
+    EXPECT_TRUE(std::isnan(correlation(a, d)));
+    EXPECT_TRUE(std::isnan(correlation(std::vector<double>{1, 2}, std::vector<double>{1, 2})));
+    EXPECT_EQ(ranks(std::vector<double>{10, 3, 10, -1}), (std::vector<double>{3.5, 2, 3.5, 1}));
+    EXPECT_TRUE(ranks({}).empty());
+}
+
 }  // namespace
 }  // namespace muster
