@@ -27,6 +27,7 @@ struct Dispatch {
     int operator()(const ConvertOptions& o) const { return convert_command(o, terminal); }
     int operator()(const QuantizeOptions& o) const { return quantize_command(o, terminal); }
     int operator()(const ImatrixOptions& o) const { return imatrix_command(o, terminal); }
+    int operator()(const TuneCommandOptions& o) const { return tune_command(o, terminal); }
     int operator()(const CalibrateOptions& o) const { return calibrate_command(o, terminal); }
     int operator()(const TrainOptions& o) const { return train_command(o, terminal); }
     int operator()(const DemoOptions& o) const { return demo_command(o, terminal); }
