@@ -382,6 +382,31 @@ CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
     return c;
 }
 
+CLI::App* add_tune(CLI::App& app, TuneCommandOptions& o) {
+    auto* c = app.add_subcommand("tune", "Search the cheapest policy within an allowed loss");
+    model_options(c, o.model);
+    c->add_option("FILE", o.files, "Text files, or .jsonl with \"text\"")
+        ->required()
+        ->type_name("FILE...");
+    c->add_option("--max-perplexity", o.max_perplexity,
+                  "How far perplexity may rise above the checkpoint's own policy (+1%)")
+        ->type_name("X%");
+    c->add_option("-o,--output", o.output, "Write the evidence (JSON)")->type_name("FILE");
+    c->add_flag("--global", o.global_only, "Policies for all layers alike only");
+    whole(c, "--tokens", o.tokens, 0, INT64_MAX, "Of either half of the text (20000; 0: all)");
+    whole(c, "--window", o.window, 2, INT32_MAX, "Tokens of a window (the model's context)");
+    whole(c, "--steps", o.steps, 0, 30, "Halvings of p and t (6)");
+    c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
+    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
+    json_flag(c, o.json);
+    c->footer(
+        "Half of the text is searched on, the other half confirms.\n"
+        "Examples:\n"
+        "  muster tune default book.txt --max-perplexity +1%\n"
+        "  muster tune model.gguf texts.jsonl -o tuned.json --max-perplexity 0.5%");
+    return c;
+}
+
 CLI::App* add_imatrix(CLI::App& app, ImatrixOptions& o) {
     auto* c = app.add_subcommand("imatrix", "Measure how much each input of each weight matters");
     model_options(c, o.model);
@@ -468,6 +493,7 @@ struct Program {
     QuantizeOptions quantize;
     ImatrixOptions imatrix;
     CalibrateOptions calibrate;
+    TuneCommandOptions tune;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
     DemoOptions demo;
@@ -500,6 +526,7 @@ struct Program {
         add_quantize(app, quantize);
         add_imatrix(app, imatrix);
         add_calibrate(app, calibrate);
+        add_tune(app, tune);
         add_completion(app, completion);
     }
 
@@ -516,6 +543,7 @@ struct Program {
         if (name == "quantize") return quantize;
         if (name == "imatrix") return imatrix;
         if (name == "calibrate") return calibrate;
+        if (name == "tune") return tune;
         if (name == "demo") return demo;
         return completion;
     }

@@ -20,13 +20,15 @@
 #include "muster/cli/run.h"
 #include "muster/cli/tokenize.h"
 #include "muster/cli/train.h"
+#include "muster/cli/tune.h"
 
 namespace muster::cli {
 
 using CommandOptions =
     std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
                  TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
-                 CalibrateOptions, TrainOptions, DemoOptions, CompletionOptions>;
+                 CalibrateOptions, TuneCommandOptions, TrainOptions, DemoOptions,
+                 CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {
