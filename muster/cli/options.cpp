@@ -108,6 +108,23 @@ void routing_option(CLI::App* app, std::vector<std::string>& routing) {
         ->allow_extra_args(false);
 }
 
+/// Of commands that can keep counts of what experts did.
+void stats_option(CLI::App* app, std::filesystem::path& file) {
+    app->add_option("--stats", file, "Add the experts' counts, weights and losses to this file")
+        ->type_name("FILE");
+}
+
+/// Of commands that score texts; by_file: labelled by file name.
+template <typename Options>
+void scoring_options(CLI::App* c, Options& o) {
+    c->add_option("TEXT", o.files, "Text files, or .jsonl with \"text\" and \"domain\"")
+        ->required()
+        ->type_name("FILE");
+    whole(c, "--window", o.window, 2, INT32_MAX, "Tokens of a window (the model's context)");
+    whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
+    stats_option(c, o.stats);
+}
+
 void sampler_options(CLI::App* c, SamplerOptions& sampler) {
     c->add_option("-t,--temperature", sampler.temperature, "0: always the likeliest token (0.8)")
         ->type_name("X");
@@ -141,6 +158,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    stats_option(c, o.stats);
     c->add_option("--prompt-cache", o.prompt_cache, "Read when it exists, written for the next run")
         ->type_name("FILE");
     json_flag(c, o.json);
@@ -187,12 +205,16 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     whole(c, "--stride", o.stride, 1, INT32_MAX, "How far windows advance (half a window)");
     whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
     c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
+    c->add_option("--chart", o.chart, "Draw the policies, quality against cost (.svg or .html)")
+        ->type_name("FILE");
+    stats_option(c, o.stats);
     json_flag(c, o.json);
     c->footer(
         "Differences are to the first policy, paired text by text.\n"
         "Examples:\n"
         "  muster eval default book.txt\n"
         "  muster eval default test.jsonl --routing model --routing top-k:1 --routing top-p:0.5\n"
+        "  muster eval default book.txt --routing top-k:1 --routing top-k:2 --chart policies.svg\n"
         "  muster eval model.gguf a.txt b.txt --by-file --json");
     return c;
 }
@@ -352,6 +374,51 @@ CLI::App* add_train(CLI::App& app, std::vector<std::string>& unused, bool& resum
     return c;
 }
 
+CLI::App* add_trace(CLI::App& app, TraceOptions& o) {
+    auto* c = app.add_subcommand("trace", "Write which experts worked, token by token");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
+    scoring_options(c, o);
+    c->add_option("-o,--output", o.output, "JSON lines to write (docs/file-formats.md)")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
+        ->type_name("POLICY");
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n  muster trace default book.txt -o trace.jsonl\n"
+        "  muster trace model.gguf test.jsonl --tokens 10000 --routing top-k:4 -o trace.jsonl");
+    return c;
+}
+
+CLI::App* add_atlas(CLI::App& app, AtlasOptions& o) {
+    auto* c = app.add_subcommand("atlas", "Write a page that shows the experts at work");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
+    scoring_options(c, o);
+    c->add_option("-o,--output", o.output, "The HTML page to write")->required()->type_name("FILE");
+    routing_option(c, o.routing);
+    json_flag(c, o.json);
+    c->footer(
+        "The first policy's experts are shown, and all policies compared. Text files are domains "
+        "of their own.\n"
+        "Examples:\n  muster atlas default law.txt novels.txt code.txt -o atlas.html\n"
+        "  muster atlas model.gguf test.jsonl -o atlas.html --routing model --routing top-k:4");
+    return c;
+}
+
+CLI::App* add_stats(CLI::App& app, StatsOptions& o) {
+    auto* c = app.add_subcommand("stats", "Merge, show and export files of --stats");
+    c->add_option("FILE", o.files, "Files of one model")->required()->type_name("FILE");
+    c->add_option("-o,--output", o.output, "Write the merged statistics")->type_name("FILE");
+    c->add_option("--csv", o.csv, "Write a line per layer and expert")->type_name("FILE");
+    json_flag(c, o.json);
+    c->footer(
+        "Examples:\n  muster stats use.json\n"
+        "  muster stats monday.json tuesday.json -o week.json --csv week.csv");
+    return c;
+}
+
 CLI::App* add_demo(CLI::App& app, DemoOptions& o) {
     auto* c = app.add_subcommand("demo", "See experts at work and policies compared");
     c->add_option("--model", o.model.model, "A GGUF file instead of the shipped model")
@@ -364,6 +431,8 @@ CLI::App* add_demo(CLI::App& app, DemoOptions& o) {
     whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Tokens written after each prompt (64)");
     choices(c->add_option("--color", o.color, "When to colour tokens (auto: on a terminal)"),
             {"auto", "experts", "none"});
+    c->add_option("--atlas", o.atlas, "Where the atlas of experts is written (muster-atlas.html)")
+        ->type_name("FILE");
     json_flag(c, o.json);
     c->footer("Examples:\n  muster demo\n  muster demo --model model.gguf --routing top-k:4");
     return c;
@@ -392,6 +461,9 @@ struct Program {
     ImatrixOptions imatrix;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
+    TraceOptions trace;
+    AtlasOptions atlas;
+    StatsOptions stats;
     DemoOptions demo;
     CompletionOptions completion;
     CLI::App app{
@@ -413,6 +485,9 @@ struct Program {
         add_run(app, run);
         add_chat(app, chat);
         add_eval(app, eval);
+        add_trace(app, trace);
+        add_atlas(app, atlas);
+        add_stats(app, stats);
         add_inspect(app, inspect);
         add_bench(app, bench);
         add_tokenize(app, tokenize);
@@ -436,6 +511,9 @@ struct Program {
         if (name == "convert") return convert;
         if (name == "quantize") return quantize;
         if (name == "imatrix") return imatrix;
+        if (name == "trace") return trace;
+        if (name == "atlas") return atlas;
+        if (name == "stats") return stats;
         if (name == "demo") return demo;
         return completion;
     }

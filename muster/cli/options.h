@@ -6,6 +6,7 @@
 #include <string>
 #include <variant>
 
+#include "muster/cli/atlas.h"
 #include "muster/cli/bench.h"
 #include "muster/cli/chat.h"
 #include "muster/cli/completion.h"
@@ -17,15 +18,17 @@
 #include "muster/cli/inspect.h"
 #include "muster/cli/quantize.h"
 #include "muster/cli/run.h"
+#include "muster/cli/stats.h"
 #include "muster/cli/tokenize.h"
+#include "muster/cli/trace.h"
 #include "muster/cli/train.h"
 
 namespace muster::cli {
 
-using CommandOptions =
-    std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
-                 TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
-                 TrainOptions, DemoOptions, CompletionOptions>;
+using CommandOptions = std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions,
+                                    BenchOptions, TokenizeOptions, ExportOptions, ConvertOptions,
+                                    QuantizeOptions, ImatrixOptions, TrainOptions, TraceOptions,
+                                    AtlasOptions, StatsOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

@@ -28,6 +28,9 @@ struct Dispatch {
     int operator()(const QuantizeOptions& o) const { return quantize_command(o, terminal); }
     int operator()(const ImatrixOptions& o) const { return imatrix_command(o, terminal); }
     int operator()(const TrainOptions& o) const { return train_command(o, terminal); }
+    int operator()(const TraceOptions& o) const { return trace_command(o, terminal); }
+    int operator()(const AtlasOptions& o) const { return atlas_command(o, terminal); }
+    int operator()(const StatsOptions& o) const { return stats_command(o, terminal); }
     int operator()(const DemoOptions& o) const { return demo_command(o, terminal); }
     int operator()(const CompletionOptions& o) const {
         terminal.out << completion_script(command_tree(), o.shell);
