@@ -86,8 +86,7 @@ function figure(label, svg, readout, ...rest) {
   return element('figure', {}, element('div', {class: 'scroll'}, svg), readout, ...rest);
 }
 
-const hint = 'Point at the chart, or focus it and press arrow keys.';
-const newReadout = () => element('output', {class: 'readout', 'aria-live': 'polite', 'data-hint': hint});
+const newReadout = () => element('output', {class: 'readout', 'aria-live': 'polite'});
 
 /// Values over x = 0, 1, …. series: [{values, kind: line|thin|picked|dashed|dots, low, high, name}];
 /// low and high (arrays) draw a band under a line and error bars on dots. text(i) is read out.
@@ -150,8 +149,8 @@ function xyChart({label, x, y, series, names, text, width = 760, height = 290, z
 }
 
 /// A matrix of cells. color(r, c) gives a css colour or null for no evidence; cells of one colour are one path, so
-/// that thousands cost little. bars [columns] in [0, 1] stand above the columns.
-function matrixChart({label, rows, columns, rowTitle, columnTitle, color, text, bars = null, barTitle = '', square = false, width = 1060}) {
+/// that thousands cost little. bars [columns] from 0 to barTop stand above the columns.
+function matrixChart({label, rows, columns, rowTitle, columnTitle, color, text, bars = null, barTop = 1, barTitle = '', square = false, width = 1060}) {
   const longest = Math.max(...rows.map(r => r.length));
   const left = Math.min(170, 26 + longest * 7), top = bars ? 74 : 30, bottom = 22;
   const cell = Math.max(4, Math.min(square ? 22 : 34, (width - left - 4) / columns.length));
@@ -178,12 +177,12 @@ function matrixChart({label, rows, columns, rowTitle, columnTitle, color, text, 
   if (bars) {
     const base = top - 8, room = 40;
     bars.forEach((v, c) => {
-      const h = room * Math.max(0, v);
+      const h = room * Math.max(0, v) / barTop;
       svg.append(element('rect', {class: 'bar', x: left + c * cell, width: Math.max(1, cell - gap), y: base - h, height: h}));
     });
     svg.append(element('line', {class: 'grid', x1: left, x2: total - 4, y1: base, y2: base}),
       element('text', {x: left - 7, y: base, 'text-anchor': 'end'}, '0'),
-      element('text', {x: left - 7, y: base - room + 8, 'text-anchor': 'end'}, '1'));
+      element('text', {x: left - 7, y: base - room + 8, 'text-anchor': 'end'}, number(barTop, 2)));
   }
   svg.append(element('text', {class: 'title', x: 0, y: bars ? 12 : 14}, `${rowTitle} ↓   ${columnTitle} →${barTitle ? '   ' + barTitle : ''}`));
   const cursor = element('rect', {class: 'cursor', width: cell, height: tall, x: -99, y: -99});
@@ -204,10 +203,10 @@ function matrixChart({label, rows, columns, rowTitle, columnTitle, color, text, 
 }
 
 /// A slider over MoE layers that redraws `draw(layer)` below it.
-function byLayer(draw, extra = null) {
+function byLayer(draw, extra = null, first = 0) {
   const box = element('div');
   const value = element('output');
-  const slider = element('input', {type: 'range', min: 0, max: moeLayers.length - 1, value: 0, 'aria-label': 'Layer'});
+  const slider = element('input', {type: 'range', min: 0, max: moeLayers.length - 1, value: first, 'aria-label': 'Layer'});
   const update = () => {
     const l = moeLayers[slider.value];
     value.textContent = String(l);

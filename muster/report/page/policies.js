@@ -53,10 +53,11 @@ const sections = [
 
 function facts() {
   const e = data.evaluation && data.evaluation.policies[0];
-  const out = [['routing policy', data.model.policy], ['layers with experts', `${moeLayers.length} of ${data.layers.length}`], ['experts per layer', String(mostExperts)],
-    ['experts per token', number(mean(moeLayers.map(l => data.layers[l].mean)))], ['tokens', whole(tokenCount)], ['domains', String(data.domains.length)]];
-  if (data.model.parameters) out.splice(1, 0, ['parameters', number(data.model.parameters / 1e6) + ' M']);
-  if (e) out.push(['perplexity', number(e.all.perplexity, 4)], ['activated parameters', number(e.activated_parameters / 1e6) + ' M']);
+  const out = [['routing policy', data.model.policy], ['parameters', number(data.model.parameters / 1e6) + ' M']];
+  if (e) out.push(['activated per token', number(e.activated_parameters / 1e6) + ' M']);
+  out.push([moeLayers.length === data.layers.length ? 'layers × experts' : 'layers with experts × experts', `${moeLayers.length} × ${mostExperts}`],
+    ['experts per token', number(mean(moeLayers.map(l => data.layers[l].mean)))], ['tokens', whole(tokenCount)], ['domains', String(data.domains.length)]);
+  if (e) out.push(['perplexity', number(e.all.perplexity, 4)]);
   document.getElementById('facts').append(...out.map(([name, value]) => element('div', {}, element('dt', {}, name), element('dd', {}, value))));
 }
 

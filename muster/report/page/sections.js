@@ -46,7 +46,8 @@ function layersSection() {
 
 function difficultySection() {
   const bins = data.difficulty.bins, last = bins[bins.length - 1];
-  const span = b => `${number(b.low, 2)}–${number(b.high, 2)}`;
+  const nats = v => v < 0.01 ? '0' : number(v, 2);
+  const span = b => `${nats(b.low)}–${nats(b.high)}`;
   const between = b => isFinite(b.experts_low) && b.experts_low !== null ? ` [${number(b.experts_low)}, ${number(b.experts_high)}]` : '';
   const says = bins.length < 2 ? '' : ` The hardest part gets ${number(last.experts)}${between(last)} experts per token, the easiest ${number(bins[0].experts)}${between(bins[0])}; rank correlation of loss and experts over tokens: ${number(data.difficulty.correlation, 2)}.`;
   const known = bins.every(b => b.experts_low !== null);
@@ -85,13 +86,14 @@ function domainsSection() {
   const best = scores.indexOf(scores.reduce((a, b) => b.layer > a.layer ? b : a));
   const lead = `How far experts prefer some of the ${data.domains.length} domains: 0 when each is used alike everywhere, 1 when each serves one domain only. ` +
     `Specialisation is greatest in layer ${layerNames[best]} (${number(scores[best].layer)}; ${number(scores[best].chance, 2)} by chance).`;
+  const most = Math.max(...scores.flatMap(s => s.experts.map(x => x || 0)), 1e-3);
   const heat = l => {
     const layer = data.layers[l], totals = layer.by_domain.map(row => row.reduce((a, b) => a + b, 0));
     const share = (d, e) => totals[d] ? layer.by_domain[d][e] / totals[d] : 0;
     const average = e => mean(layer.by_domain.map((_, d) => share(d, e)));
     const score = e => layer.specialisation.experts[e];
     const rows = data.domains.map(d => d.name);
-    return [matrixChart({label: `Experts by domain in layer ${l}.`, rows, columns: expertNames(l), rowTitle: 'domain', columnTitle: 'expert', bars: expertNames(l).map((_, e) => score(e) || 0), barTitle: '   bars: specialisation of the expert, 0 to 1',
+    return [matrixChart({label: `Experts by domain in layer ${l}.`, rows, columns: expertNames(l), rowTitle: 'domain', columnTitle: 'expert', bars: expertNames(l).map((_, e) => score(e) || 0), barTop: most, barTitle: '   bars: specialisation of the expert',
       color: (d, e) => average(e) > 0 ? ratioColor(share(d, e) / average(e)) : null,
       text: (d, e) => `Layer ${l}, expert ${e}, ${rows[d]}: ${percent(share(d, e))} of the domain’s activations, ${average(e) > 0 ? number(share(d, e) / average(e)) : '–'} times the mean over domains; ` +
         (score(e) === null ? 'the expert never worked.' : `specialisation ${number(score(e))}${layer.load[e] < 100 ? ' (of few activations: unsure)' : ''}.`)}),
@@ -101,7 +103,7 @@ function domainsSection() {
     series: [{kind: 'line', values: scores.map(s => s.layer)}, {kind: 'dashed', values: scores.map(s => s.chance)}],
     text: i => `Layer ${layerNames[i]}: ${number(scores[i].layer)}; ${number(scores[i].chance, 2)} would be expected without preferences.`}),
   tableAlternative(() => table('Specialisation by layer', ['layer', 'specialisation', 'by chance'], scores.map((s, i) => [layerNames[i], number(s.layer), number(s.chance, 2)]))),
-  element('h3', {}, 'Experts and domains of one layer'), ...byLayer(heat, ratioLegend()),
+  element('h3', {}, 'Experts and domains of one layer'), ...byLayer(heat, ratioLegend(), best),
   element('p', {class: 'note'}, 'An expert’s specialisation is 1 − H(q) / ln D, q its use by domain with every domain scaled to the same size, D the number of domains. A layer’s is the mean over activations: the mutual information of expert and domain, as a share of ln D. Chance: the bias of this estimate for independent activations; neighbouring tokens are not independent, so values near it mean little.')]};
 }
 
