@@ -125,7 +125,8 @@ function pairsSection() {
     out.push(rows.length ? table(`Pairs furthest above chance, layer ${l}`, ['experts', 'tokens', 'lift', 'z'], rows) : element('p', {}, 'No two experts of this layer worked on one token.'));
     return [element('div', {class: 'columns'}, ...out)];
   };
-  return {lead: `Which experts work on the same token, against how often they would if each were chosen by itself (lift). The pair furthest above chance: experts ${strongest.p[0]} and ${strongest.p[1]} of layer ${strongest.l}, together ${number(strongest.p[3])} times as often.`,
+  const says = strongest.p[4] > 0 ? `The pair furthest above chance: experts ${strongest.p[0]} and ${strongest.p[1]} of layer ${strongest.l}, together ${number(strongest.p[3])} times as often.` : 'No pair works together more often than by chance.';
+  return {lead: `Which experts work on the same token, against how often they would if each were chosen by itself (lift). ${says}`,
     body: [...byLayer(draw, legend('d', '¼ of chance or less', '4 times chance or more')),
       element('p', {class: 'note'}, 'z: tokens beyond those expected, in units of the square root of the expected. Empty cells: never together.')]};
 }
