@@ -106,20 +106,22 @@ class Evaluation {
         out.layer_experts.resize(model_.config().layers.size());
         PassRecorder recorder(model_.config().num_layers(), options_.sinks);
         const bool recorded = done_before == 0 && !options_.sinks.empty();
-        const LossOptions loss{.window = options_.window,
-                               .stride = options_.stride,
-                               .pass = {},
-                               .sink = recorded ? &recorder : nullptr};
         int64_t done = done_before;
         const auto total = corpus_.scored * static_cast<int64_t>(options_.policies.size());
+        LossOptions loss{.window = options_.window,
+                         .stride = options_.stride,
+                         .pass = {},
+                         .sink = recorded ? &recorder : nullptr};
+        if (options_.progress)
+            loss.progress = [&](std::string_view what, int64_t of_text, int64_t) {
+                return options_.progress(what, done + of_text, total);
+            };
         for (size_t d = 0; d < corpus_.documents.size(); ++d) {
             if (recorded) recorder.begin(*corpus_.documents[d], corpus_.tokens[d]);
             const TokenLosses losses =
                 token_losses(context, cache, routing, corpus_.tokens[d], loss);
             add_document(d, losses, out);
             done += static_cast<int64_t>(losses.loss.size());
-            if (options_.progress && !options_.progress("scoring", done, total))
-                throw Error("evaluation", "the evaluation was stopped");
         }
         return out;
     }

@@ -59,6 +59,10 @@ struct Scoring {
                 rows.push_back({tokens[t], &cache, &routing, t + 1 >= from});
             context.forward(rows, pass);
             take(first, from > first + 1 ? std::min(from - 1, last) - first : 0);
+            const auto done = static_cast<int64_t>(std::max(from - 1, last));
+            if (options.progress &&
+                !options.progress("scoring", done, static_cast<int64_t>(out.loss.size())))
+                throw Error("token losses", "the scoring was stopped");
         }
     }
 };

@@ -23,6 +23,7 @@ struct LossOptions {
     int stride = 0;  ///< how far windows advance over a longer text; 0: half a window
     PassOptions pass = {};
     ScoringSink* sink = nullptr;  ///< takes the place of pass.trace where it is given
+    Progress progress = {};       ///< in the text's scored tokens; returning false throws Error
 };
 
 /// What the model makes of a text.
