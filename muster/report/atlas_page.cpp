@@ -30,7 +30,8 @@ std::string atlas_html(const AtlasPage& page) {
         throw Error("atlas", "there is no token to show, expected a text of at least two tokens");
     std::string style, script;
     for (const char* name : {"colors.css", "page.css"}) style += page_file(name);
-    for (const char* name : {"data.js", "chart.js", "reader.js", "sections.js", "policies.js"})
+    for (const char* name :
+         {"data.js", "chart.js", "plot.js", "reader.js", "sections.js", "policies.js"})
         script += page_file(name);
     const bool compared = page.evaluation != nullptr && page.evaluation->policies.size() > 1;
     return fill_template(page_file("atlas.html"),

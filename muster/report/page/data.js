@@ -13,7 +13,10 @@ function bytesOf(base64) {
 function unpack(packed, count) {
   if (!packed) return null;
   if (packed.constant !== undefined) return new Uint32Array(count).fill(packed.constant);
-  const bytes = bytesOf(packed.data), out = new Uint32Array(count), bits = packed.bits, low = packed.low || 0;
+  const bytes = bytesOf(packed.data),
+    out = new Uint32Array(count),
+    bits = packed.bits,
+    low = packed.low || 0;
   if (bits >= 8) {
     const width = bits / 8;
     for (let i = 0; i < count; ++i) {
@@ -23,16 +26,17 @@ function unpack(packed, count) {
     }
     return out;
   }
-  const per = 8 / bits, mask = (1 << bits) - 1;
+  const per = 8 / bits,
+    mask = (1 << bits) - 1;
   for (let i = 0; i < count; ++i) out[i] = low + ((bytes[Math.floor(i / per)] >> ((i % per) * bits)) & mask);
   return out;
 }
 
 const tokenCount = data.tokens.count;
 const tokenText = unpack(data.tokens.text, tokenCount);
-const tokenLoss = unpack(data.tokens.loss, tokenCount);  // thousandths of a nat
-const tokenExperts = data.tokens.layers.map(layer => unpack(layer, tokenCount));  // [layer][token]; dense: null
-const moeLayers = data.layers.map((layer, l) => layer ? l : -1).filter(l => l >= 0);
+const tokenLoss = unpack(data.tokens.loss, tokenCount); // thousandths of a nat
+const tokenExperts = data.tokens.layers.map(layer => unpack(layer, tokenCount)); // [layer][token]; dense: null
+const moeLayers = data.layers.map((layer, l) => (layer ? l : -1)).filter(l => l >= 0);
 
 const meanExperts = new Float32Array(tokenCount);
 for (const l of moeLayers) {
@@ -42,7 +46,8 @@ for (const l of moeLayers) {
 for (let t = 0; t < tokenCount; ++t) meanExperts[t] /= Math.max(1, moeLayers.length);
 
 function range(values) {
-  let low = Infinity, high = -Infinity;
+  let low = Infinity,
+    high = -Infinity;
   for (const v of values) {
     if (v < low) low = v;
     if (v > high) high = v;
@@ -55,7 +60,10 @@ function number(value, digits = 3) {
   if (value === null || !isFinite(value)) return '–';
   if (value === 0) return '0';
   const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(value))));
-  return value.toLocaleString('en-US', {maximumFractionDigits: Math.min(6, decimals), minimumFractionDigits: 0});
+  return value.toLocaleString('en-US', {
+    maximumFractionDigits: Math.min(6, decimals),
+    minimumFractionDigits: 0,
+  });
 }
 const whole = value => value.toLocaleString('en-US');
 const percent = value => number(100 * value) + ' %';
