@@ -17,7 +17,7 @@ namespace {
 // One panel, in the drawing's units (pixels at full width).
 constexpr double kPanel = 530, kGap = 20, kHeight = 350;
 constexpr double kLeft = 62, kRight = 18, kTop = 34, kBottom = 52;
-constexpr double kLetter = 6.6, kLine = 13;  // of a label of 12 pixels
+constexpr double kLetter = 7.2, kLine = 13;  // of a bold label of 12 pixels
 
 struct Point {
     double x = 0, y = 0, low = 0, high = 0;  ///< y in percent
@@ -127,14 +127,39 @@ Box place_label(const Panel& panel, const Point& p, const std::vector<Box>& take
     return best;
 }
 
-std::string points(const Panel& panel) {
-    std::string out;
+/// The points of the front, from left to right.
+std::vector<const Point*> front_of(const Panel& panel) {
+    std::vector<const Point*> on;
+    for (const Point& p : panel.points)
+        if (p.front) on.push_back(&p);
+    std::sort(on.begin(), on.end(), [](const Point* a, const Point* b) { return a->x < b->x; });
+    return on;
+}
+
+/// What labels should not cover: points, their intervals, the line of the front.
+std::vector<Box> obstacles(const Panel& panel) {
     std::vector<Box> taken;
     for (const Point& p : panel.points) {
         const double x = panel.px(p.x), y = panel.py(p.y);
         taken.push_back({x - 5, y - 5, 10, 10});
         taken.push_back({x - 1, panel.py(p.high), 2, panel.py(p.low) - panel.py(p.high)});
     }
+    const std::vector<const Point*> front = front_of(panel);
+    constexpr int kParts = 24;
+    for (size_t i = 0; i + 1 < front.size(); ++i) {
+        for (int part = 0; part < kParts; ++part) {
+            const double t = (part + 0.5) / kParts;
+            const double x = std::lerp(panel.px(front[i]->x), panel.px(front[i + 1]->x), t);
+            const double y = std::lerp(panel.py(front[i]->y), panel.py(front[i + 1]->y), t);
+            taken.push_back({x - 2, y - 1, 4, 2});
+        }
+    }
+    return taken;
+}
+
+std::string points(const Panel& panel) {
+    std::string out;
+    std::vector<Box> taken = obstacles(panel);
     for (const Point& p : panel.points) {
         const double x = panel.px(p.x), y = panel.py(p.y);
         out += fmt::format("<g><title>{}</title>", escaped(p.says));
@@ -152,10 +177,7 @@ std::string points(const Panel& panel) {
 }
 
 std::string front_line(const Panel& panel) {
-    std::vector<const Point*> on;
-    for (const Point& p : panel.points)
-        if (p.front) on.push_back(&p);
-    std::sort(on.begin(), on.end(), [](const Point* a, const Point* b) { return a->x < b->x; });
+    const std::vector<const Point*> on = front_of(panel);
     std::string d;
     for (const Point* p : on)
         d += fmt::format("{}{:.1f} {:.1f}", d.empty() ? "M" : "L", panel.px(p->x), panel.py(p->y));
@@ -196,12 +218,13 @@ std::vector<Panel> panels_of(const EvaluationResult& result) {
     return {experts, speed};
 }
 
-std::string svg(const EvaluationResult& result, const std::string& inside) {
+/// With `margin` around it.
+std::string svg(const EvaluationResult& result, const std::string& inside, double margin) {
     std::string out = fmt::format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-{4:.0f} -{4:.0f} {0:.0f} {1:.0f}\" "
         "width=\"{0:.0f}\" role=\"img\" aria-label=\"Perplexity of {2} routing policies over "
         "experts per token and over speed\">{3}",
-        2 * kPanel + kGap, kHeight, result.policies.size(), inside);
+        2 * (kPanel + margin) + kGap, kHeight + 2 * margin, result.policies.size(), inside, margin);
     for (const Panel& panel : panels_of(result))
         out += axes(panel) + front_line(panel) + points(panel);
     return out + "</svg>\n";
@@ -234,14 +257,14 @@ std::vector<bool> pareto_front(const std::vector<double>& cost, const std::vecto
     return out;
 }
 
-std::string pareto_svg(const EvaluationResult& result) { return svg(result, ""); }
+std::string pareto_svg(const EvaluationResult& result) { return svg(result, "", 0); }
 
 std::string pareto_svg_file(const EvaluationResult& result) {
     // "svg text" and the like hold inside an SVG file, too; the background is the page's.
     const std::string style = "<style>" + std::string(page_file("colors.css")) +
                               std::string(page_file("page.css")) +
                               "svg { background: var(--paper); }</style>";
-    return svg(result, style);
+    return svg(result, style, 16);
 }
 
 std::string pareto_html(const EvaluationResult& result, const std::string& title) {
