@@ -123,6 +123,7 @@ void compare(Demo& demo) {
         labelled_documents(text_files(find_data(demo.terminal, "heldout")), true);
     EvaluateOptions evaluate;
     evaluate.policies = parse_policies(demo.options.routing);
+    AtomicFile atlas(demo.options.atlas);  // refuses a bad place before the work
     AtlasCollector collector(demo.model, evaluate.policies.front());
     evaluate.sinks = {&collector};
     EvaluationResult result;
@@ -131,8 +132,8 @@ void compare(Demo& demo) {
         evaluate.progress = bar.callback();
         result = evaluate_perplexity(demo.model, documents, demo.team, evaluate);
     }
-    write_file(demo.options.atlas,
-               atlas_html({collector.atlas(), &result, nullptr, MUSTER_VERSION}));
+    atlas.write(atlas_html({collector.atlas(), &result, nullptr, MUSTER_VERSION}));
+    atlas.commit();
     demo.document["comparison"] = parsed(to_json(result));
     demo.document["atlas"] = demo.options.atlas.string();
     if (!demo.speaks()) return;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "muster/core/error.h"
 #include "muster/core/thread_team.h"
 #include "muster/evaluate/expert_atlas.h"
 #include "muster/evaluate/pass_recorder.h"
@@ -108,6 +109,28 @@ TEST_F(Sinks, SeeEveryTokenOnceWhateverTheWindow) {
         for (size_t l = 1; l < 3; ++l)
             EXPECT_NEAR(experts[l] / n, result.policies[0].experts[l], 1e-9) << "layer " << l;
     }
+}
+
+TEST_F(Sinks, ProgressComesWithinTexts) {
+    EvaluateOptions options;
+    options.window = 8;  // the first text alone has several windows
+    std::vector<int64_t> seen;
+    options.progress = [&](std::string_view, int64_t done, int64_t total) {
+        EXPECT_LE(done, total);
+        EXPECT_GE(done, seen.empty() ? 0 : seen.back());
+        seen.push_back(done);
+        return true;
+    };
+    const EvaluationResult result = evaluate_perplexity(model, documents, team, options);
+    EXPECT_EQ(seen.back(), result.policies[0].all.tokens);
+    EXPECT_GT(seen.size(), 2 * documents.size());
+    seen.clear();
+    options.progress = [&](std::string_view, int64_t done, int64_t) {
+        seen.push_back(done);
+        return seen.size() < 2;
+    };
+    EXPECT_THROW(evaluate_perplexity(model, documents, team, options), Error);
+    EXPECT_EQ(seen.size(), 2u) << "within the first text";
 }
 
 TEST_F(Sinks, TraceIsOneLinePerToken) {
