@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fills the commands' option structs. The only file that includes CLI11.
+// Fills the commands' option structs. Only options*.cpp and option_kinds.h include CLI11.
 #include "muster/cli/options.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
+
+#include "muster/cli/option_kinds.h"
 
 namespace muster::cli {
 namespace {
@@ -14,30 +14,6 @@ namespace {
 bool names_path(const std::string& type) {
     return type.find("FILE") != std::string::npos || type.find("DIR") != std::string::npos ||
            type.find("MODEL") != std::string::npos;
-}
-
-void choices(CLI::Option* option, const std::vector<std::string>& words) {
-    std::string joined;
-    for (const auto& word : words) joined += (joined.empty() ? "" : "|") + word;
-    option->type_name(joined)->check([words, joined](const std::string& value) {
-        const bool known = std::find(words.begin(), words.end(), value) != words.end();
-        return known ? std::string() : "\"" + value + "\" is not one of " + joined;
-    });
-}
-
-/// A whole number within bounds, without CLI11's range in the help text.
-template <typename T>
-CLI::Option* whole(CLI::App* app, const std::string& names, T& value, int64_t low, int64_t high,
-                   const std::string& help) {
-    return app->add_option(names, value, help)
-        ->type_name("N")
-        ->check([low, high](const std::string& text) {
-            int64_t n = 0;
-            const bool good = CLI::detail::lexical_cast(text, n) && n >= low && n <= high;
-            return good ? std::string()
-                        : "\"" + text + "\" is not a whole number from " + std::to_string(low) +
-                              " to " + std::to_string(high);
-        });
 }
 
 /// CLI11's help without its remarks on types, needs and conflicts: the descriptions say it better.
@@ -54,76 +30,6 @@ class Formatter : public CLI::Formatter {
         return value ? " " + option->get_type_name() : "";
     }
 };
-
-/// CLI11 would take -1 for the largest number.
-std::string check_seed(const std::string& text) {
-    uint64_t seed = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-    const bool good = error == std::errc() && end == text.data() + text.size();
-    return good ? std::string() : "\"" + text + "\" is not a whole number of 64 bits";
-}
-
-template <typename T>
-void seed_option(CLI::App* app, T& seed, const std::string& help) {
-    app->add_option("--seed", seed, help)->type_name("N")->check(check_seed);
-}
-
-void json_flag(CLI::App* app, bool& json) {
-    app->add_flag("--json", json, "Print one JSON document (keys: docs/cli.md)");
-}
-
-void model_options(CLI::App* app, ModelOptions& options) {
-    app->add_option("MODEL", options.model,
-                    "A GGUF file, a directory, or default: the shipped model")
-        ->required()
-        ->type_name("MODEL");
-    whole(app, "--threads", options.threads, 1, 1024, "Threads (all that the process may use)");
-    app->add_flag("--no-check", options.no_check,
-                  "Start at once, without looking for damaged weights");
-}
-
-void engine_options(CLI::App* app, EngineOptions& options, const std::string& automatic) {
-    app->add_flag("--mmap", options.mmap,
-                  "Use weights where they lie in the file: instant start, slower, as much memory");
-    choices(app->add_option("--compute", options.compute,
-                            "How products are computed (auto: " + automatic + ")"),
-            {"auto", "int8", "bf16", "f32"});
-    choices(
-        app->add_option("--kv", options.kv, "Format of keys and values (auto: f16, f32 under f32)"),
-        {"auto", "f32", "f16", "q8_0"});
-}
-
-void text_options(CLI::App* app, TextOptions& options) {
-    auto* prompt = app->add_option("-p,--prompt", options.prompt, "The text itself");
-    app->add_option("-f,--file", options.file, "Read the text from a file (-: standard input)")
-        ->type_name("FILE")
-        ->excludes(prompt);
-}
-
-void routing_option(CLI::App* app, std::vector<std::string>& routing) {
-    app->add_option("--routing", routing,
-                    "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md); may repeat")
-        ->type_name("POLICY")
-        ->take_all()
-        ->allow_extra_args(false);
-}
-
-/// Of commands that can keep counts of what experts did.
-void stats_option(CLI::App* app, std::filesystem::path& file) {
-    app->add_option("--stats", file, "Add the experts' counts, weights and losses to this file")
-        ->type_name("FILE");
-}
-
-/// Of commands that score texts; by_file: labelled by file name.
-template <typename Options>
-void scoring_options(CLI::App* c, Options& o) {
-    c->add_option("TEXT", o.files, "Text files, or .jsonl with \"text\" and \"domain\"")
-        ->required()
-        ->type_name("FILE");
-    whole(c, "--window", o.window, 2, INT32_MAX, "Tokens of a window (the model's context)");
-    whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
-    stats_option(c, o.stats);
-}
 
 void sampler_options(CLI::App* c, SamplerOptions& sampler) {
     c->add_option("-t,--temperature", sampler.temperature, "0: always the likeliest token (0.8)")
@@ -216,50 +122,6 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
         "  muster eval default test.jsonl --routing model --routing top-k:1 --routing top-p:0.5\n"
         "  muster eval default book.txt --routing top-k:1 --routing top-k:2 --chart policies.svg\n"
         "  muster eval model.gguf a.txt b.txt --by-file --json");
-    return c;
-}
-
-CLI::App* add_inspect(CLI::App& app, InspectOptions& o) {
-    auto* c = app.add_subcommand("inspect", "Show what a model file holds");
-    model_options(c, o.model);
-    whole(c, "--ctx", o.context, 1, INT32_MAX, "Whose memory is shown (the model's context)");
-    choices(c->add_option("--kv", o.kv, "Format of keys and values (auto: f16, f32 if all is f32)"),
-            {"auto", "f32", "f16", "q8_0"});
-    c->add_flag("--tensors", o.tensors, "List every tensor");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster inspect default\n  muster inspect model.gguf --tensors\n"
-        "  muster inspect model.gguf --ctx 8192 --kv q8_0");
-    return c;
-}
-
-CLI::App* add_bench(CLI::App& app, BenchOptions& o) {
-    auto* c = app.add_subcommand("bench", "Measure prefill and decode beside the machine's limits");
-    model_options(c, o.model);
-    engine_options(c, o.engine, "int8");
-    routing_option(c, o.routing);
-    whole(c, "--prompt", o.prompt, 1, INT32_MAX, "Tokens of the prefill (512)");
-    whole(c, "--decode", o.decode, 1, INT32_MAX, "Tokens decoded one by one (128)");
-    whole(c, "--depth", o.depth, 0, INT32_MAX, "Tokens in the cache before either (0)");
-    whole(c, "--repeats", o.repeats, 1, 1000, "Runs (5)");
-    seed_option(c, o.seed, "Of the random tokens (1)");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster bench default\n"
-        "  muster bench model.gguf --routing model --routing top-k:2 --threads 2");
-    return c;
-}
-
-CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& o) {
-    auto* c = app.add_subcommand("tokenize", "Show how a text is cut into tokens");
-    model_options(c, o.model);
-    text_options(c, o.text);
-    c->add_flag("--ids", o.ids, "Ids only");
-    c->add_flag("--no-bos", o.no_bos, "Without the begin token");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster tokenize default -p \"Hello, world\"\n"
-        "  muster tokenize model.gguf -f letter.txt --ids --json");
     return c;
 }
 
@@ -371,51 +233,6 @@ CLI::App* add_train(CLI::App& app, std::vector<std::string>& unused, bool& resum
         "Examples:\n  muster train configs/default.toml\n"
         "  muster train --text book.txt --output runs/book\n"
         "  muster train configs/default.toml --resume");
-    return c;
-}
-
-CLI::App* add_trace(CLI::App& app, TraceOptions& o) {
-    auto* c = app.add_subcommand("trace", "Write which experts worked, token by token");
-    model_options(c, o.model);
-    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
-    scoring_options(c, o);
-    c->add_option("-o,--output", o.output, "JSON lines to write (docs/file-formats.md)")
-        ->required()
-        ->type_name("FILE");
-    c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
-        ->type_name("POLICY");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster trace default book.txt -o trace.jsonl\n"
-        "  muster trace model.gguf test.jsonl --tokens 10000 --routing top-k:4 -o trace.jsonl");
-    return c;
-}
-
-CLI::App* add_atlas(CLI::App& app, AtlasOptions& o) {
-    auto* c = app.add_subcommand("atlas", "Write a page that shows the experts at work");
-    model_options(c, o.model);
-    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
-    scoring_options(c, o);
-    c->add_option("-o,--output", o.output, "The HTML page to write")->required()->type_name("FILE");
-    routing_option(c, o.routing);
-    json_flag(c, o.json);
-    c->footer(
-        "The first policy's experts are shown, and all policies compared. Text files are domains "
-        "of their own.\n"
-        "Examples:\n  muster atlas default law.txt novels.txt code.txt -o atlas.html\n"
-        "  muster atlas model.gguf test.jsonl -o atlas.html --routing model --routing top-k:4");
-    return c;
-}
-
-CLI::App* add_stats(CLI::App& app, StatsOptions& o) {
-    auto* c = app.add_subcommand("stats", "Merge, show and export files of --stats");
-    c->add_option("FILE", o.files, "Files of one model")->required()->type_name("FILE");
-    c->add_option("-o,--output", o.output, "Write the merged statistics")->type_name("FILE");
-    c->add_option("--csv", o.csv, "Write a line per layer and expert")->type_name("FILE");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster stats use.json\n"
-        "  muster stats monday.json tuesday.json -o week.json --csv week.csv");
     return c;
 }
 
