@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <ostream>
 
 #include "muster/cli/json_text.h"
@@ -14,6 +15,21 @@
 #include "muster/report/atlas_page.h"
 
 namespace muster::cli {
+namespace {
+
+/// The plan to show. Throws Error when it is none of this model.
+std::optional<AtlasPlan> plan_of(const AtlasOptions& options,
+                                 std::span<const RoutingPolicy> policies, Model& model) {
+    std::string name = options.plan.string();
+    for (const RoutingPolicy& policy : policies)
+        if (name.empty() && policy.selection == Selection::plan) name = policy.plan;
+    if (name.empty()) return std::nullopt;
+    const ActivationPlan plan = read_plan(name);
+    if (!model.config().plans.contains(name)) model.add_plan(name, plan);  // checks it
+    return atlas_plan(plan, std::filesystem::path(name).filename().string());
+}
+
+}  // namespace
 
 int atlas_command(const AtlasOptions& options, Terminal& terminal) {
     EvaluateOptions evaluate;
@@ -25,6 +41,8 @@ int atlas_command(const AtlasOptions& options, Terminal& terminal) {
     evaluate.window = engine.context;
     evaluate.compute = engine.compute;
     evaluate.kv = engine.kv;
+    open_plans(evaluate.policies, *engine.model);
+    const std::optional<AtlasPlan> plan = plan_of(options, evaluate.policies, *engine.model);
     const StatisticsFile stats(options.stats, *engine.model);
     AtomicFile file(options.output);  // refuses a bad place before the work
     AtlasCollector collector(*engine.model, evaluate.policies.front());
@@ -37,7 +55,7 @@ int atlas_command(const AtlasOptions& options, Terminal& terminal) {
         evaluate.progress = bar.callback();
         result = evaluate_perplexity(*engine.model, documents, *engine.team, evaluate);
     }
-    file.write(atlas_html({collector.atlas(), &result, nullptr, MUSTER_VERSION}));
+    file.write(atlas_html({collector.atlas(), &result, plan ? &*plan : nullptr, MUSTER_VERSION}));
     file.commit();
     stats.add(counted.statistics());
     const auto tokens = static_cast<int64_t>(collector.atlas().tokens());

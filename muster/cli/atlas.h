@@ -17,6 +17,7 @@ struct AtlasOptions {
     std::vector<std::filesystem::path> files;
     std::filesystem::path output;
     std::vector<std::string> routing;  ///< the first is shown, all are compared
+    std::filesystem::path plan;        ///< shown; empty: the first of `routing` that is plan:FILE
     std::filesystem::path stats;
     int window = 0;
     int64_t tokens = 0;  ///< 0: all

@@ -108,6 +108,23 @@ TEST_F(Seeing, AtlasComparesPolicies) {
     EXPECT_THAT(read_file(model / "b.html"), Not(HasSubstr("<title>model: ")));
 }
 
+TEST_F(Seeing, AtlasShowsPlans) {
+    std::string text;
+    for (int i = 0; i < 20; ++i) text += "the theme of letter " + std::to_string(i * i) + ", ";
+    write_file(model / "long.txt", text);
+    document({"calibrate", "default", at("long.txt"), "-o", at("plan.json")});
+    document({"atlas", "default", letters, "-o", at("a.html"), "--plan", at("plan.json")});
+    EXPECT_THAT(read_file(model / "a.html"), HasSubstr("\"plan\":{\"name\":\"plan.json\""));
+    document({"atlas", "default", letters, "-o", at("b.html"), "--routing", "top-k:2", "--routing",
+              "plan:" + at("plan.json")});
+    EXPECT_THAT(read_file(model / "b.html"), HasSubstr("\"plan\":{\"name\":\"plan.json\""));
+    document(
+        {"trace", "default", letters, "-o", at("t.jsonl"), "--routing", "plan:" + at("plan.json")});
+    write_file(model / "bad.json", "{}");
+    expect_error({"atlas", "default", letters, "-o", at("new.html"), "--plan", at("bad.json")},
+                 "bad.json", "/new.");
+}
+
 TEST_F(Seeing, ChartsOfPolicies) {
     const std::vector<std::string> words{"eval",      "default", letters,   "--routing", "model",
                                          "--routing", "top-k:1", "--chart", at("c.svg")};

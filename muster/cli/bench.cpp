@@ -72,6 +72,7 @@ int bench_command(const BenchOptions& options, Terminal& terminal) {
     const auto context = static_cast<int>(std::min<int64_t>(tokens, INT32_MAX));
     const Engine engine =
         load_engine(options.model, options.engine, {.context = context}, terminal);
+    open_plans(speed.policies, *engine.model);
     const Model& model = *engine.model;
     ThreadTeam& team = *engine.team;
     speed.compute = engine.compute;

@@ -173,7 +173,11 @@ class Chat {
 
     void set_routing(const std::string& text) {
         try {
-            if (!text.empty()) session_.set_policy(RoutingPolicy::parse(text));
+            if (!text.empty()) {
+                const RoutingPolicy policy = RoutingPolicy::parse(text);
+                open_plans({&policy, 1}, *engine_.model);
+                session_.set_policy(policy);
+            }
             say("routing " + session_.routing().policy().to_string());
         } catch (const Error& e) {
             complain(e);
@@ -302,9 +306,10 @@ class Chat {
 
 int chat_command(const ChatOptions& options, Terminal& terminal) {
     options.sampler.check();
-    RoutingPolicy::parse(options.routing);
+    const RoutingPolicy policy = RoutingPolicy::parse(options.routing);
     Engine engine =
         load_engine(options.model, options.engine, {.context = options.context}, terminal);
+    open_plans({&policy, 1}, *engine.model);
     return Chat(options, terminal, std::move(engine)).run();
 }
 

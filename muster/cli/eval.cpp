@@ -109,6 +109,7 @@ int eval_command(const EvalOptions& options, Terminal& terminal) {
     const auto documents = labelled_documents(options.files, options.by_file);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);
+    open_plans(evaluate.policies, *engine.model);
     evaluate.window = engine.context;
     evaluate.compute = engine.compute;
     evaluate.kv = engine.kv;

@@ -69,6 +69,12 @@ std::vector<RoutingPolicy> parse_policies(const std::vector<std::string>& texts)
     return policies;
 }
 
+void open_plans(std::span<const RoutingPolicy> policies, Model& model) {
+    for (const RoutingPolicy& policy : policies)
+        if (policy.selection == Selection::plan && !model.config().plans.contains(policy.plan))
+            model.add_plan(policy.plan, read_plan(policy.plan));
+}
+
 std::vector<Document> labelled_documents(const std::vector<std::filesystem::path>& files,
                                          bool by_file) {
     if (!by_file) return read_documents(files);

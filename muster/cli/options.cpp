@@ -189,6 +189,53 @@ CLI::App* add_quantize(CLI::App& app, QuantizeOptions& o) {
     return c;
 }
 
+CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
+    auto* c = app.add_subcommand("calibrate", "Find which layers and experts a model depends on");
+    model_options(c, o.model);
+    c->add_option("TEXT", o.files, "Text files, or .jsonl with \"text\"")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("-o,--output", o.output, "Where the plan goes (JSON)")
+        ->required()
+        ->type_name("FILE");
+    whole(c, "--tokens", o.tokens, 0, INT64_MAX, "Tokens of text to read (20000; 0: all)");
+    whole(c, "--experts", o.experts, 1, 65535, "Of the baseline top-k (the model's own mean)");
+    c->add_option("--layers", o.layers, "Layers to measure, such as 0-3,7 (all)")
+        ->type_name("LIST");
+    c->add_option("--time", o.minutes, "Stop measuring after so many minutes (never)")
+        ->type_name("MINUTES");
+    whole(c, "--max-shift", o.max_shift, 1, 65535,
+          "How far a layer's budget may depart from the baseline's (any)");
+    c->add_option("--lambda", o.lambda, "Weight of an expert's impact beside its score (0.1)")
+        ->type_name("X");
+    choices(c->add_option("--ablation", o.ablation,
+                          "What comes in an expert's place: the next by rank, or the others share "
+                          "its weight (next)"),
+            {"next", "share"});
+    whole(c, "--clusters", o.clusters, 2, 64, "Impacts for so many clusters of contexts (one)");
+    whole(c, "--window", o.window, 32, INT32_MAX, "Tokens read together (context, at most 512)");
+    whole(c, "--draws", o.draws, 1, 1000, "Perturbations of each layer (8)");
+    c->add_option("--noise", o.noise, "Size of a perturbation, relative (0.05)")->type_name("X");
+    c->add_option("--hard", o.hard, "Quantile of the loss above which tokens are hard (0.8)")
+        ->type_name("X");
+    c->add_option("--easy", o.easy, "Quantile below which they are easy (0.2)")->type_name("X");
+    c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
+    whole(c, "--routes", o.routes, 1, 1000,
+          "Draw so many routes a token and layer: is a better one there? (none)");
+    c->add_option("--state", o.state, "Where to go on from after a stop (OUTPUT.state)")
+        ->type_name("FILE");
+    seed_option(c, o.seed, "Of the perturbations (1)");
+    engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
+    json_flag(c, o.json);
+    c->footer(
+        "The plan is used as --routing plan:FILE, at as many activations as top-k.\n"
+        "Examples:\n"
+        "  muster calibrate default book.txt -o plan.json\n"
+        "  muster calibrate model.gguf facts.jsonl -o plan.json --experts 8 --time 30\n"
+        "  muster eval model.gguf test.txt --routing top-k:8 --routing plan:plan.json");
+    return c;
+}
+
 CLI::App* add_imatrix(CLI::App& app, ImatrixOptions& o) {
     auto* c = app.add_subcommand("imatrix", "Measure how much each input of each weight matters");
     model_options(c, o.model);
@@ -276,6 +323,7 @@ struct Program {
     ConvertOptions convert;
     QuantizeOptions quantize;
     ImatrixOptions imatrix;
+    CalibrateOptions calibrate;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
     TraceOptions trace;
@@ -313,6 +361,7 @@ struct Program {
         add_convert(app, convert);
         add_quantize(app, quantize);
         add_imatrix(app, imatrix);
+        add_calibrate(app, calibrate);
         add_completion(app, completion);
     }
 
@@ -331,6 +380,7 @@ struct Program {
         if (name == "trace") return trace;
         if (name == "atlas") return atlas;
         if (name == "stats") return stats;
+        if (name == "calibrate") return calibrate;
         if (name == "demo") return demo;
         return completion;
     }

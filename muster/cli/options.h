@@ -8,6 +8,7 @@
 
 #include "muster/cli/atlas.h"
 #include "muster/cli/bench.h"
+#include "muster/cli/calibrate.h"
 #include "muster/cli/chat.h"
 #include "muster/cli/completion.h"
 #include "muster/cli/convert.h"
@@ -25,10 +26,11 @@
 
 namespace muster::cli {
 
-using CommandOptions = std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions,
-                                    BenchOptions, TokenizeOptions, ExportOptions, ConvertOptions,
-                                    QuantizeOptions, ImatrixOptions, TrainOptions, TraceOptions,
-                                    AtlasOptions, StatsOptions, DemoOptions, CompletionOptions>;
+using CommandOptions =
+    std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
+                 TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
+                 CalibrateOptions, TrainOptions, TraceOptions, AtlasOptions, StatsOptions,
+                 DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

@@ -72,6 +72,7 @@ CLI::App* add_atlas(CLI::App& app, AtlasOptions& o) {
     scoring_options(c, o);
     c->add_option("-o,--output", o.output, "The HTML page to write")->required()->type_name("FILE");
     routing_option(c, o.routing);
+    c->add_option("--plan", o.plan, "Show this plan of muster calibrate, too")->type_name("FILE");
     json_flag(c, o.json);
     c->footer(
         "The first policy's experts are shown, and all policies compared. Text files are domains "

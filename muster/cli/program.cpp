@@ -27,6 +27,7 @@ struct Dispatch {
     int operator()(const ConvertOptions& o) const { return convert_command(o, terminal); }
     int operator()(const QuantizeOptions& o) const { return quantize_command(o, terminal); }
     int operator()(const ImatrixOptions& o) const { return imatrix_command(o, terminal); }
+    int operator()(const CalibrateOptions& o) const { return calibrate_command(o, terminal); }
     int operator()(const TrainOptions& o) const { return train_command(o, terminal); }
     int operator()(const TraceOptions& o) const { return trace_command(o, terminal); }
     int operator()(const AtlasOptions& o) const { return atlas_command(o, terminal); }

@@ -154,6 +154,7 @@ int run_command(const RunOptions& options, Terminal& terminal) {
 
     const Engine engine =
         load_engine(options.model, options.engine, {.context = options.context}, terminal);
+    open_plans({&policy, 1}, *engine.model);
     const Model& model = *engine.model;
     SessionOptions session_options;
     session_options.context = engine.context;

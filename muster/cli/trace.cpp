@@ -26,6 +26,7 @@ int trace_command(const TraceOptions& options, Terminal& terminal) {
     evaluate.window = engine.context;
     evaluate.compute = engine.compute;
     evaluate.kv = engine.kv;
+    open_plans(evaluate.policies, *engine.model);
     const StatisticsFile stats(options.stats, *engine.model);
     AtomicFile file(options.output);
     TraceWriter writer(*engine.model, evaluate.policies.front(),

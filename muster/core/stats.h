@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <vector>
 
 namespace muster {
 
@@ -18,6 +20,18 @@ struct Interval {
 /// says nothing of the spread: its interval is infinite.
 Interval bootstrap_ratio(std::span<const double> values, std::span<const double> weights,
                          double confidence = 0.95, int draws = 2000, uint64_t seed = 1);
+
+/// The same of any statistic of `units` (at least 1) things, given how often each was drawn; `mean`
+/// is the statistic of all, once each. Draws whose statistic is not finite are left out; when none
+/// is finite, or there is one unit, the interval is infinite.
+Interval bootstrap(size_t units,
+                   const std::function<double(std::span<const int> counts)>& statistic,
+                   double confidence = 0.95, int draws = 2000, uint64_t seed = 1);
+
+/// Pearson's correlation; NaN for fewer than 3 pairs or without spread.
+double correlation(std::span<const double> a, std::span<const double> b);
+/// Ranks from 1, equal values share the mean of theirs; correlation() of ranks is Spearman's.
+std::vector<double> ranks(std::span<const double> values);
 
 /// The p-quantile (linear interpolation) of `values`; not empty, p in [0, 1].
 double quantile(std::span<const double> values, double p);

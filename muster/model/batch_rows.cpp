@@ -18,10 +18,25 @@ int BatchRows::sequence_of(KvCache* cache) {
     return s;
 }
 
-void BatchRows::assign(std::span<const BatchRow> rows, const ModelConfig& config) {
+void BatchRows::clear() {
     for (auto* list : {&tokens, &positions32, &sequences}) list->clear();
     positions.clear(), wanted.clear(), runs.clear(), routing.clear(), routings.clear();
     caches.clear(), next_.clear();
+}
+
+void BatchRows::add(int32_t token, int64_t position, int sequence, RequestRouting* of) {
+    tokens.push_back(token);
+    positions.push_back(position);
+    positions32.push_back(static_cast<int32_t>(position));
+    sequences.push_back(sequence);
+    routing.push_back(of);
+    if (of != nullptr && std::find(routings.begin(), routings.end(), of) == routings.end())
+        routings.push_back(of);
+}
+
+void BatchRows::assign(std::span<const BatchRow> rows, const ModelConfig& config) {
+    clear();
+    branches = false;
     const KvLayerShape shape = kv_shape(config);
     for (size_t t = 0; t < rows.size(); ++t) {
         const BatchRow& row = rows[t];
@@ -38,15 +53,21 @@ void BatchRows::assign(std::span<const BatchRow> rows, const ModelConfig& config
         if (sequences.empty() || sequences.back() != s)
             runs.push_back({row.cache, static_cast<int>(t), 0, position});
         ++runs.back().count;
-        tokens.push_back(row.token);
-        positions.push_back(position);
-        positions32.push_back(static_cast<int32_t>(position));
-        sequences.push_back(s);
-        routing.push_back(row.routing);
+        add(row.token, position, s, row.routing);
         if (row.wanted) wanted.push_back(static_cast<int>(t));
-        if (row.routing != nullptr &&
-            std::find(routings.begin(), routings.end(), row.routing) == routings.end())
-            routings.push_back(row.routing);
+    }
+}
+
+void BatchRows::assign(std::span<const BranchRow> rows, const ModelConfig& config) {
+    clear();
+    branches = true;
+    for (size_t t = 0; t < rows.size(); ++t) {
+        const auto& [cache, position, of] = rows[t];
+        MUSTER_ASSERT(cache != nullptr && cache->layers() == config.num_layers());
+        MUSTER_ASSERT(position >= 0 && position < cache->length() && of != nullptr);
+        runs.push_back({cache, static_cast<int>(t), 1, position});
+        add(cache->tokens()[static_cast<size_t>(position)], position, sequence_of(cache), of);
+        wanted.push_back(static_cast<int>(t));
     }
 }
 

@@ -33,8 +33,13 @@ struct BatchRows {
     RowInfo info() const noexcept { return {tokens, positions, sequences}; }
     /// Keeps the memory. Throws Error when a token is outside the vocabulary or a cache is full.
     void assign(std::span<const BatchRow> rows, const ModelConfig& config);
+    /// The same for rows that do not see each other: a run for each.
+    void assign(std::span<const BranchRow> rows, const ModelConfig& config);
+    bool branches = false;
 
   private:
+    void clear();
+    void add(int32_t token, int64_t position, int sequence, RequestRouting* of);
     std::vector<int64_t> next_;  ///< by sequence: the next position
     int sequence_of(KvCache* cache);
 };

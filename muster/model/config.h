@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "muster/experts/expert_bank.h"
 #include "muster/kernels/rope.h"
+#include "muster/routing/activation_plan.h"
 #include "muster/routing/policy.h"
 #include "muster/routing/router.h"
 
@@ -80,6 +83,8 @@ struct ModelConfig {
     bool gated = true;
     std::vector<FeedForwardConfig> layers;  ///< one per layer
     RoutingPolicy policy;  ///< the default; `model` unless the checkpoint stores another
+    /// Plans that policies may name; the model's own file has none (Model::add_plan()).
+    std::map<std::string, std::shared_ptr<const ActivationPlan>, std::less<>> plans;
     /// [layers] experts per token that the trainer measured on held-out text; empty when unknown.
     std::vector<double> mean_experts;
 

@@ -67,15 +67,24 @@ void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& 
     if (options.fixed_routes.empty())
         for (const BatchRow& row : rows) MUSTER_ASSERT(row.routing != nullptr);
     s.experts.assign(rows.size() * s.config.layers.size(), 0);
-    s.embed();
-    for (int l = 0; l < s.config.num_layers(); ++l) {
-        s.config.latent.used() ? s.latent_attention_part(l) : s.attention_part(l);
-        s.feed_forward_part(l, options);
-    }
+    s.enter(options.start);
+    s.run_layers(options);
     s.finish();
     // Nothing throws from here on: the caches take their tokens only now.
     for (const BatchRow& row : rows) row.cache->append(row.token);
     if (options.fixed_routes.empty()) s.observe();
+}
+
+void ForwardContext::branch(std::span<const BranchRow> rows, const PassOptions& options) {
+    Impl& s = *impl_;
+    MUSTER_ASSERT(rows.size() <= static_cast<size_t>(s.max_rows) && options.fixed_routes.empty());
+    s.activations = options.activations;
+    s.batch.assign(rows, s.config);
+    if (rows.empty()) return;
+    s.experts.assign(rows.size() * s.config.layers.size(), 0);
+    s.enter(options.start);
+    s.run_layers(options);
+    s.finish();
 }
 
 MatrixView<float> ForwardContext::logits(int first, int count) {

@@ -24,8 +24,23 @@ struct BatchRow {
     bool wanted = false;  ///< keep its final hidden state, so that logits() may follow
 };
 
+/// Where a pass begins that skips the layers before: stream [rows, d] enters `layer`.
+struct StreamStart {
+    int layer = 0;
+    MatrixView<const float> stream = {};  ///< no data: begin with the embedding
+};
+
+/// One position of a sequence, for branch().
+struct BranchRow {
+    KvCache* cache = nullptr;
+    int64_t position = 0;  ///< below cache->length(): there stands its token
+    RequestRouting* routing = nullptr;
+};
+
 /// What a pass does beside the ordinary. Nothing is owned.
 struct PassOptions {
+    StreamStart start = {};
+    StreamSink* stream = nullptr;
     TraceSink* trace = nullptr;
     Intervention* intervention = nullptr;
     ActivationSink* activations = nullptr;
@@ -55,6 +70,11 @@ class ForwardContext {
     /// Throws Error, with all caches as they were before, when a token is outside the vocabulary, a
     /// cache is full, or a router logit is not finite.
     void forward(std::span<const BatchRow> rows, const PassOptions& options = {});
+
+    /// Computes rows (at most max_rows) again from `options.start` on, each apart from the others:
+    /// it sees what its cache holds before its position, and itself. All are wanted; caches and
+    /// routings stay as they are. For counterfactual measurements. Errors as of forward().
+    void branch(std::span<const BranchRow> rows, const PassOptions& options);
 
     /// Logits [count, vocab] of the wanted rows first, first + 1, … of the last pass, in row order.
     /// The view holds until the next call. Evaluate a few dozen rows at a time: memory is

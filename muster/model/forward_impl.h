@@ -33,7 +33,12 @@ struct ForwardContext::Impl {
     void run_experts(int l, const ExpertBank& bank, const RouteTable& chosen, MatrixView<float> y,
                      bool accumulate, MatrixView<const float> logits_of = {});
 
+    /// Fills the stream, and what positions need.
+    void enter(const StreamStart& start);
     void embed();
+    void run_layers(const PassOptions& options);
+    /// Puts keys and values of row t into its cache; those of branches wait for their turn.
+    void store(int l, int t, const float* k, const float* v) noexcept;
     void attention_part(int l);
     /// The same for multi-head latent attention: forward_latent.cpp.
     void latent_attention_part(int l);
@@ -41,6 +46,8 @@ struct ForwardContext::Impl {
                         MatrixView<const float> k);
     /// `attended` from `query` and the caches, which hold the batch's keys and values.
     void attend(int l, const AttentionShape& shape);
+    /// The same row by row, each with its own key and value in its cache for that time.
+    void attend_branches(int l, const AttentionShape& shape);
     void feed_forward_part(int l, const PassOptions& options);
     /// Final norm of the wanted rows into `hidden`.
     void finish();
@@ -97,6 +104,7 @@ struct ForwardContext::Impl {
     Buffer<float> hidden;  ///< [wanted, d]
     Buffer<float> logits;  ///< [count, vocab]
     std::vector<AttentionRun> runs;
+    Buffer<std::byte> kept;  ///< a position of a cache, while a branch stands in its place
     AttentionWorkspace attention_workspace;
     MatmulWorkspace matmul_workspace;
     MoeWorkspace moe_workspace;

@@ -62,7 +62,7 @@ void ForwardContext::Impl::latent_attention_part(int l) {
         rope(k.slice(first, n), rope_table, first, interleaved, key_dim, a.kv_rank);
         rope(raw.slice(first, n), rope_table, first, interleaved, dim, nope);
         for (int t = first; t < first + n; ++t) {
-            batch.caches[batch.sequences[t]]->store(l, batch.positions[t], k.row(t), nullptr);
+            store(l, t, k.row(t), nullptr);
             for (int64_t i = 0; i < heads; ++i)
                 std::copy_n(raw.row(t) + i * dim + nope, turned,
                             q.row(t) + i * key_dim + a.kv_rank);

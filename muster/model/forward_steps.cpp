@@ -64,6 +64,19 @@ void ForwardContext::Impl::embed() {
         decode_row(table.dtype, table.row(batch.tokens[t]), x.data() + int64_t{t} * table.cols,
                    table.cols);
     scale(rows_of(x, config.d_model), config.embedding_scale);
+}
+
+void ForwardContext::Impl::enter(const StreamStart& start) {
+    MUSTER_ASSERT(start.layer >= 0 && start.layer <= config.num_layers());
+    if (start.stream.data == nullptr) {
+        MUSTER_ASSERT(start.layer == 0);
+        embed();
+    } else {
+        MUSTER_ASSERT(start.stream.rows == batch.size() && start.stream.cols == config.d_model);
+        for (int t = 0; t < batch.size(); ++t)
+            std::copy_n(start.stream.row(t), config.d_model,
+                        x.data() + int64_t{t} * config.d_model);
+    }
     rope_table.fill({.dims = config.turned(),
                      .theta = config.rope_theta,
                      .scaling = config.rope_scaling,
@@ -91,8 +104,7 @@ void ForwardContext::Impl::attention_part(int l) {
         const bool interleaved = config.rope == RopeLayout::norm;
         rope(q.slice(first, n), rope_table, first, interleaved, config.head_dim);
         rope(k.slice(first, n), rope_table, first, interleaved, config.head_dim);
-        for (int t = first; t < first + n; ++t)
-            batch.caches[batch.sequences[t]]->store(l, batch.positions[t], k.row(t), v.row(t));
+        for (int t = first; t < first + n; ++t) store(l, t, k.row(t), v.row(t));
     });
     const float usual = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
     attend(l, {.heads = config.heads,
@@ -107,7 +119,45 @@ void ForwardContext::Impl::attention_part(int l) {
     add_bias(stream, w.output_bias, config.residual_scale);
 }
 
+void ForwardContext::Impl::store(int l, int t, const float* k, const float* v) noexcept {
+    if (!batch.branches) batch.caches[batch.sequences[t]]->store(l, batch.positions[t], k, v);
+}
+
+void ForwardContext::Impl::run_layers(const PassOptions& options) {
+    const int layers = config.num_layers();
+    const auto show = [&](int l) {
+        if (options.stream != nullptr)
+            options.stream->stream(l, batch.info(), rows_of(x, config.d_model));
+    };
+    for (int l = options.start.layer; l < layers; ++l) {
+        show(l);
+        config.latent.used() ? latent_attention_part(l) : attention_part(l);
+        feed_forward_part(l, options);
+    }
+    show(layers);
+}
+
+void ForwardContext::Impl::attend_branches(int l, const AttentionShape& shape) {
+    const MatrixView<float> q = rows_of(query, int64_t{shape.heads} * shape.head_dim),
+                            k = rows_of(key, kv_width),
+                            y = rows_of(attended, int64_t{shape.heads} * shape.values());
+    const bool values = !kv_shape(config).values_in_keys;
+    for (const BatchRows::Run& run : batch.runs) {
+        KvCache& cache = *run.cache;
+        kept.reserve(static_cast<size_t>(cache.position_bytes(l)));
+        cache.copy_out(l, run.position, kept.data());
+        cache.store(l, run.position, k.row(run.first),
+                    values ? value.data() + int64_t{run.first} * kv_width : nullptr);
+        const AttentionRun one{
+            .kv = cache.view(l), .first = 0, .count = 1, .position = run.position};
+        attention(q.slice(run.first, 1), {&one, 1}, shape, y.slice(run.first, 1),
+                  attention_workspace, executor);
+        cache.copy_in(l, run.position, kept.data());
+    }
+}
+
 void ForwardContext::Impl::attend(int l, const AttentionShape& shape) {
+    if (batch.branches) return attend_branches(l, shape);
     runs.clear();
     for (const BatchRows::Run& run : batch.runs)
         runs.push_back({.kv = run.cache->view(l),

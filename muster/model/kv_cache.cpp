@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/model/kv_cache.h"
 
+#include <algorithm>
+
 #include "muster/core/error.h"
 #include "muster/quant/convert.h"
 
@@ -86,6 +88,33 @@ void KvCache::store(int layer, int64_t position, const float* key, const float* 
         encode(key + h * s.key_dim, l.keys.data() + row * l.key_bytes, s.key_dim);
         if (!s.values_in_keys)
             encode(value + h * s.value_dim, l.values.data() + row * l.value_bytes, s.value_dim);
+    }
+}
+
+int64_t KvCache::position_bytes(int layer) const noexcept {
+    const Layer& l = layers_[layer];
+    return l.shape.heads * (l.key_bytes + l.value_bytes);
+}
+
+void KvCache::copy_out(int layer, int64_t position, std::byte* out) const noexcept {
+    const Layer& l = layers_[layer];
+    for (int64_t h = 0; h < l.shape.heads; ++h) {
+        const int64_t row = h * capacity_ + position;
+        out = std::copy_n(l.keys.data() + row * l.key_bytes, l.key_bytes, out);
+        if (l.value_bytes > 0)
+            out = std::copy_n(l.values.data() + row * l.value_bytes, l.value_bytes, out);
+    }
+}
+
+void KvCache::copy_in(int layer, int64_t position, const std::byte* in) noexcept {
+    Layer& l = layers_[layer];
+    for (int64_t h = 0; h < l.shape.heads; ++h) {
+        const int64_t row = h * capacity_ + position;
+        std::copy_n(in, l.key_bytes, l.keys.data() + row * l.key_bytes);
+        in += l.key_bytes;
+        if (l.value_bytes == 0) continue;
+        std::copy_n(in, l.value_bytes, l.values.data() + row * l.value_bytes);
+        in += l.value_bytes;
     }
 }
 

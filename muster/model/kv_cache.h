@@ -61,6 +61,11 @@ class KvCache {
     /// Stores one position: key [heads * key_dim] and value [heads * value_dim], head after head,
     /// rounded to the cache's format; `value` is not read where values lie in the keys.
     void store(int layer, int64_t position, const float* key, const float* value) noexcept;
+    /// Bytes of one position of a layer, and the copying of them out of and into the cache, as
+    /// stored.
+    int64_t position_bytes(int layer) const noexcept;
+    void copy_out(int layer, int64_t position, std::byte* out) const noexcept;
+    void copy_in(int layer, int64_t position, const std::byte* in) noexcept;
     /// Announces that the next position holds `token`; its rows must be written next.
     void append(int32_t token) { tokens_.push_back(token); }
 

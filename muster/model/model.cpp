@@ -114,6 +114,16 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options)
     return m;
 }
 
+void Model::add_plan(const std::string& name, ActivationPlan plan) {
+    const std::string where = "plan " + name;
+    if (plan.model != hash_)
+        throw Error(where, "was calibrated on another model, expected one of this model");
+    std::vector<int> experts;
+    for (const FeedForwardConfig& ff : config_.layers) experts.push_back(ff.experts());
+    plan.check(experts, where);
+    config_.plans[name] = std::make_shared<const ActivationPlan>(std::move(plan));
+}
+
 std::vector<std::string_view> known_architectures() {
     std::vector<std::string_view> names;
     for (const Architecture* a : architectures()) names.push_back(a->name);

@@ -95,6 +95,11 @@ class Model {
     static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
 
     const ModelConfig& config() const noexcept { return config_; }
+    /// Lets policies name `plan` as plan:NAME, in the place of any of that name before. Not while
+    /// other threads use the model. Throws Error when it was made for another model or does not
+    /// fit this one.
+    void add_plan(const std::string& name, ActivationPlan plan);
+
     const ModelWeights& weights() const noexcept { return weights_; }
     const Tokenizer& tokenizer() const noexcept { return *tokenizer_; }
     const WeightMap& file() const noexcept { return *file_; }

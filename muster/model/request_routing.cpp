@@ -10,10 +10,32 @@
 namespace muster {
 namespace {
 
+const ActivationPlan& plan_of(const ModelConfig& config, const RoutingPolicy& policy) {
+    const auto found = config.plans.find(policy.plan);
+    if (found == config.plans.end())
+        throw Error("routing", "plan '" + policy.plan +
+                                   "' is not known here, expected the name of a plan that was "
+                                   "given to this model");
+    return *found->second;
+}
+
+/// The plan's budget as a top-k, and its impacts.
+ResolvedRouter resolve_planned(const ModelConfig& config, const RoutingPolicy& policy, int l) {
+    const ActivationPlan& plan = plan_of(config, policy);
+    const PlanUse use = policy.use.value_or(PlanUse::both);
+    RoutingPolicy top_k = policy;
+    top_k.selection = Selection::top_k;
+    top_k.values = {static_cast<double>(plan.budgets(use)[l])};
+    ResolvedRouter router = resolve(top_k, config.layers[l].router, l, config.num_layers());
+    router.boost = plan.boosts(l, use, policy.lambda.value_or(plan.lambda));
+    return router;
+}
+
 /// The user's policy laid on top of the model's own.
 ResolvedRouter resolve_layer(const ModelConfig& config, const RoutingPolicy& policy, int l) {
     const RouterSpec& spec = config.layers[l].router;
     const int layers = config.num_layers();
+    if (policy.selection == Selection::plan) return resolve_planned(config, policy, l);
     if (policy.selection != Selection::model) return resolve(policy, spec, l, layers);
     ResolvedRouter own = resolve(config.policy, spec, l, layers);
     ResolvedRouter router = resolve(policy, own.spec, l, layers);

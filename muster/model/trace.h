@@ -34,6 +34,14 @@ class TraceSink {
     virtual void layer(const LayerTrace& trace) = 0;
 };
 
+/// Sees the residual stream of a forward pass. Called from the calling thread.
+class StreamSink {
+  public:
+    virtual ~StreamSink() = default;
+    /// x [T, d] enters layer `l`; after the last layer, l is the number of layers.
+    virtual void stream(int l, const RowInfo& rows, MatrixView<const float> x) = 0;
+};
+
 /// Changes what a forward pass does, for counterfactual measurements. Called from the calling
 /// thread.
 class Intervention {

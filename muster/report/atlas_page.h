@@ -8,6 +8,7 @@
 #include "muster/core/stats.h"
 #include "muster/evaluate/expert_atlas.h"
 #include "muster/evaluate/perplexity.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster {
 
@@ -31,6 +32,9 @@ struct AtlasPlan {
     std::vector<std::optional<Layer>> layers;  ///< [L]; dense layers none
     std::vector<Dormant> dormant;
 };
+
+/// What a page shows of `plan`, which was checked against the model; `name`: for people.
+AtlasPlan atlas_plan(const ActivationPlan& plan, std::string name);
 
 /// What goes into an atlas. Nothing is owned.
 struct AtlasPage {

@@ -88,6 +88,24 @@ TEST(AtlasPage, DataIsSumsAndAFewNumbersPerToken) {
     EXPECT_TRUE(d.at("plan").at("layers")[1].at("impacts")[1].is_null());
 }
 
+TEST(AtlasPlan, ShowsWhatAPlanHolds) {
+    ActivationPlan plan;
+    plan.experts_per_token = 2;
+    plan.layers.resize(2);  // the first is dense
+    plan.layers[1].budget = 3;
+    plan.layers[1].experts = {{{0.2, 0.1, 0.3}, 9, 4.5, true}, {}};
+    const AtlasPlan shown = atlas_plan(plan, "p");
+    ASSERT_EQ(shown.layers.size(), 2u);
+    EXPECT_FALSE(shown.layers[0].has_value());
+    EXPECT_EQ(shown.layers[1]->budget, 3);
+    EXPECT_EQ(shown.layers[1]->baseline, 2);
+    EXPECT_EQ(shown.layers[1]->impacts[0]->high, 0.3);
+    EXPECT_FALSE(shown.layers[1]->impacts[1].has_value()) << "no evidence";
+    ASSERT_EQ(shown.dormant.size(), 1u);
+    EXPECT_EQ(shown.dormant[0].rank, 4.5);
+    EXPECT_EQ(shown.dormant[0].tokens, 9);
+}
+
 TEST(AtlasPage, IsWholeAndHoldsNoForeignText) {
     const ExpertAtlas atlas = random_atlas({});
     const std::string html = atlas_html({atlas, nullptr, nullptr, "1.2"});

@@ -80,6 +80,12 @@ void read_selection(std::string_view part, RoutingPolicy& policy) {
         return;
     }
     if (!has_values) fail(part, "lacks its value", "'" + std::string(name) + ":' and a number");
+    if (line->kind == ValueKind::name) {
+        if (values.empty())
+            fail(part, "lacks its value", "'" + std::string(name) + ":' and a name");
+        policy.plan = values;
+        return;
+    }
     const auto count = std::count(values.begin(), values.end(), '/') + 1;
     policy.values.reserve(count);
     for (auto i = count; i > 0; --i)
@@ -130,6 +136,19 @@ void read_shared(std::string_view part, std::string_view value, RoutingPolicy& p
     set_once(part, policy.shared, value == "on");
 }
 
+void read_use(std::string_view part, std::string_view value, RoutingPolicy& policy) {
+    const PlanUseName* line = find_name(kPlanUseNames, value);
+    if (line == nullptr) fail(part, "is no part of a plan", list_names(kPlanUseNames));
+    set_once(part, policy.use, line->value);
+}
+
+void read_lambda(std::string_view part, std::string_view value, RoutingPolicy& policy) {
+    double x = 0;
+    if (!read_number(value, x) || !(x <= kLargestScale))
+        fail(part, "holds no valid number", "a weight from 0 to 1000000");
+    set_once(part, policy.lambda, x);
+}
+
 struct Key {
     std::string_view name;
     void (*read)(std::string_view part, std::string_view value, RoutingPolicy& policy);
@@ -144,6 +163,8 @@ constexpr Key kKeys[] = {
     {"ban", [](Text p, Text v, RoutingPolicy& r) { read_expert(p, v, r.ban); }},
     {"force", [](Text p, Text v, RoutingPolicy& r) { read_expert(p, v, r.force); }},
     {"shared", read_shared},
+    {"use", read_use},
+    {"lambda", read_lambda},
 };
 
 void read_key(std::string_view part, RoutingPolicy& policy) {
@@ -164,6 +185,8 @@ void check_contradictions(const RoutingPolicy& policy) {
         if (std::find(policy.force.begin(), policy.force.end(), expert) != policy.force.end())
             fail("force=" + std::to_string(expert.first) + "." + std::to_string(expert.second),
                  "is banned as well", "one of ban and force");
+    if (policy.selection != Selection::plan && (policy.use || policy.lambda))
+        fail(policy.use ? "use" : "lambda", "says nothing without a plan", "plan:NAME before it");
     if (policy.selection != Selection::expert_choice) return;
     const auto refuse = [](std::string_view key, bool set) {
         if (set) fail(key, "does not go with expert-choice, where experts choose", "no such key");
@@ -207,6 +230,7 @@ RoutingPolicy RoutingPolicy::parse(std::string_view text) {
 std::string RoutingPolicy::to_string() const {
     const SelectionName& line = name_of(kSelectionNames, selection);
     std::string text = std::string(line.name) + values_text(*this, line.kind);
+    if (line.kind == ValueKind::name) text += ":" + plan;
     const auto add = [&text](std::string_view key, std::string_view value) {
         text.append(",").append(key).append("=").append(value);
     };
@@ -221,6 +245,8 @@ std::string RoutingPolicy::to_string() const {
     for (const auto& [layer, expert] : force)
         add("force", std::to_string(layer) + "." + std::to_string(expert));
     if (shared) add("shared", *shared ? "on" : "off");
+    if (use) add("use", name_of(kPlanUseNames, *use).name);
+    if (lambda) add("lambda", number_text(*lambda));
     return text;
 }
 

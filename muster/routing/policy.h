@@ -26,6 +26,17 @@ enum class Selection : uint8_t {
     hash,           ///< fixed by token id (hash layers, arXiv 2106.04426)
     random,         ///< k experts at random, deterministic for a seed and position
     mean,           ///< top-p whose p is held by a PI controller at a mean number of experts
+    plan,           ///< top-k with the layer's budget and impacts of an ActivationPlan
+};
+
+/// What of a plan a policy applies; all but `both` are controls.
+enum class PlanUse : uint8_t {
+    both,
+    layers,          ///< its budgets, the gate's choice
+    experts,         ///< its impacts, the baseline's budgets
+    random_layers,   ///< its budgets, dealt to the layers at random
+    random_experts,  ///< the baseline's budgets, impacts dealt to a layer's experts at random
+    random,          ///< both of them
 };
 
 /// How the selected experts are combined. `raw`: the scores; `renorm`: scores divided by their sum
@@ -34,12 +45,15 @@ enum class Weighting : uint8_t { raw, renorm, softmax, uniform };
 
 /// A routing policy: a value, parsed from and printed to one textual form
 /// `selection[:value[/value…]][,key=value]…`, e.g. `model`, `top-k:4`, `top-k:8/8/6/4`,
-/// `top-p:0.6,max=8`, `relative:0.2,min=4`, `mean:5`. What is not set is the checkpoint's.
-/// See docs/routing.md for the grammar. Thread safety: a value.
+/// `top-p:0.6,max=8`, `relative:0.2,min=4`, `mean:5`, `plan:knowledge.json`. What is not set is the
+/// checkpoint's. See docs/routing.md for the grammar. Thread safety: a value.
 struct RoutingPolicy {
     Selection selection = Selection::model;
-    std::vector<double> values;  ///< one for all layers, or one per layer; empty for model, hash
-    std::optional<Score> score;  ///< key `score`
+    std::vector<double> values;    ///< one for all layers, or one per layer; empty for model, hash
+    std::string plan;              ///< the name of the selection `plan`
+    std::optional<PlanUse> use;    ///< key `use`, of `plan`
+    std::optional<double> lambda;  ///< key `lambda`, of `plan`: in place of the plan's own
+    std::optional<Score> score;    ///< key `score`
     std::optional<Weighting> weight;  ///< key `weight`: raw, renorm, softmax, uniform
     std::optional<double> scale;      ///< key `weight=scale:x`, which may stand beside a `weight`:
                                       ///< multiplies the combine weights

@@ -15,6 +15,7 @@ enum class ValueKind : uint8_t {
     share,  ///< in (0, 1]
     ratio,  ///< in [0, 1]
     mean,   ///< a positive number of experts
+    name,   ///< a text without ','
 };
 
 struct SelectionName {
@@ -34,6 +35,20 @@ inline constexpr SelectionName kSelectionNames[] = {
     {"hash", Selection::hash, ValueKind::none},
     {"random", Selection::random, ValueKind::count},
     {"mean", Selection::mean, ValueKind::mean},
+    {"plan", Selection::plan, ValueKind::name},
+};
+
+struct PlanUseName {
+    std::string_view name;
+    PlanUse value;
+};
+inline constexpr PlanUseName kPlanUseNames[] = {
+    {"both", PlanUse::both},
+    {"layers", PlanUse::layers},
+    {"experts", PlanUse::experts},
+    {"random-layers", PlanUse::random_layers},
+    {"random-experts", PlanUse::random_experts},
+    {"random", PlanUse::random},
 };
 
 struct ScoreName {

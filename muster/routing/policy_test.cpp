@@ -61,7 +61,8 @@ TEST(RoutingPolicy, CanonicalTextsComeBackUnchanged) {
          {"model", "model,max=4", "top-k:4", "top-k:10000/65535", "top-p:0.6,max=8", "top-p:1",
           "top-p:1e-10", "relative:0", "relative:0.2,min=4", "threshold", "expert-choice:2.5",
           "hash", "random:2", "mean:5", "mean:1.75/2", "top-k:2,weight=uniform",
-          "top-k:2,weight=softmax", "top-k:2,score=cosine",
+          "top-k:2,weight=softmax", "top-k:2,score=cosine", "plan:a/b:c.json",
+          "plan:x,ban=0.1,use=random-layers,lambda=0.25",
           "top-k:2,score=relu,weight=raw,weight=scale:16,shared=on"})
         EXPECT_EQ(RoutingPolicy::parse(text).to_string(), text);
 }
@@ -71,13 +72,19 @@ RoutingPolicy random_policy(Random& random) {
     const auto maybe = [&] { return random.below(2) == 0; };
     const SelectionName& line = kSelectionNames[random.below(std::size(kSelectionNames))];
     p.selection = line.value;
-    const int values = line.kind == ValueKind::none ? 0 : 1 + static_cast<int>(random.below(4));
+    const bool none = line.kind == ValueKind::none || line.kind == ValueKind::name;
+    const int values = none ? 0 : 1 + static_cast<int>(random.below(4));
     for (int i = 0; i < values; ++i) {
         const double share = 1 - random.uniform();
         if (line.kind == ValueKind::count)
             p.values.push_back(1 + random.below(65535));
         else
             p.values.push_back(line.kind == ValueKind::mean ? share * 100 : share);
+    }
+    if (line.kind == ValueKind::name) {
+        p.plan = "a plan/" + std::to_string(random.below(100));
+        if (maybe()) p.use = kPlanUseNames[random.below(std::size(kPlanUseNames))].value;
+        if (maybe()) p.lambda = random.uniform();
     }
     if (maybe()) p.score = kScoreNames[random.below(std::size(kScoreNames))].value;
     if (maybe()) p.weight = kWeightingNames[random.below(std::size(kWeightingNames))].value;
@@ -113,8 +120,13 @@ struct BadText {
 TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
     const BadText cases[] = {
         {"", "''", "model, top-k, top-p"},
-        {"speed:20", "'speed:20'", "random or mean"},
-        {"plan:NAME", "'plan:NAME'", "model, top-k"},
+        {"speed:20", "'speed:20'", "mean or plan"},
+        {"plan", "'plan'", "'plan:' and a number"},
+        {"plan:", "'plan:'", "'plan:' and a name"},
+        {"plan:x,use=some", "'use=some'", "both, layers, experts"},
+        {"plan:x,lambda=-1", "'lambda=-1'", "a weight from 0"},
+        {"top-k:2,lambda=1", "'lambda'", "plan:NAME before it"},
+        {"top-k:2,use=layers", "'use'", "plan:NAME before it"},
         {"Top-k:4", "'Top-k:4'", "model, top-k"},
         {" top-k:4", "' top-k:4'", "model, top-k"},
         {"top-k", "'top-k'", "'top-k:' and a number"},

@@ -44,6 +44,7 @@ struct ResolvedRouter {
     std::vector<int> ban;  ///< experts of this layer
     std::vector<int> force;
     bool shared = true;
+    std::vector<float> boost;  ///< [E] added to the scores for selection only; or none
     /// The current p of `mean` (its MeanController::p(), set before each call) and of `top_p` (the
     /// policy's value).
     double p = 0.4;

@@ -58,7 +58,9 @@ Candidates make_keys(const TokenView& token, RouteScratch& scratch) noexcept {
     const bool random = router.spec.selection == Selection::random;
     const auto bias = token.parameters.selection_bias;
     const bool grouped = router.spec.groups_used < router.spec.groups;
-    if (!random && bias.empty() && router.ban.empty() && !grouped) return {token.scores, n};
+    const std::vector<float>& boost = router.boost;
+    if (!random && bias.empty() && boost.empty() && router.ban.empty() && !grouped)
+        return {token.scores, n};
 
     const std::span<float> keys(scratch.work.data(), n);
     if (random) {
@@ -68,6 +70,8 @@ Candidates make_keys(const TokenView& token, RouteScratch& scratch) noexcept {
     } else {
         for (int e = 0; e < n; ++e) keys[e] = token.scores[e] + bias[e];
     }
+    if (!random && !boost.empty())
+        for (int e = 0; e < n; ++e) keys[e] += boost[e];
     for (const int e : router.ban) keys[e] = kOut;
     if (grouped)
         mask_groups(router, keys, {scratch.work.data() + n, keys.size()}, scratch.order.data());

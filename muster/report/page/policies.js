@@ -64,6 +64,13 @@ function planSection() {
       ],
       text: i => `Layer ${layers[i]}: ${number(budgets[i])} experts per token, ${number(before[i])} before.`,
     }),
+    tableAlternative(() =>
+      table(
+        'Budgets (experts per token)',
+        ['layer', 'budget', 'before'],
+        layers.map((l, i) => [l, number(budgets[i]), number(before[i])]),
+      ),
+    ),
   );
   const impacts = layers.flatMap(l => plan.layers[l].impacts).filter(i => i);
   if (impacts.length) {

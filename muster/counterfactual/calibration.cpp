@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/counterfactual/calibration.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "muster/core/error.h"
+#include "muster/core/random.h"
+#include "muster/core/stats.h"
+#include "muster/counterfactual/measurements.h"
+#include "muster/counterfactual/strata.h"
+#include "muster/counterfactual/window.h"
+#include "muster/model/request_routing.h"
+
+namespace muster {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kShortestWindow = 32;
+constexpr double kSaveSeconds = 20;  // between two copies of the state
+
+uint64_t hash_of(std::span<const std::vector<int32_t>> windows) {
+    uint64_t h = windows.size();
+    for (const auto& w : windows) {
+        h = mix64(h + w.size());
+        for (const int32_t id : w) h = mix64(h ^ static_cast<uint64_t>(id));
+    }
+    return h;
+}
+
+std::string settings_of(const Model& model, std::span<const std::vector<int32_t>> windows,
+                        const CalibrationOptions& o) {
+    return nlohmann::ordered_json{{"model", std::to_string(model.hash())},
+                                  {"text", std::to_string(hash_of(windows))},
+                                  {"experts_per_token", baseline_experts(model.config(), o)},
+                                  {"window", window_tokens(model.config(), o)},
+                                  {"hard", o.hard},
+                                  {"easy", o.easy},
+                                  {"noise", o.noise},
+                                  {"draws", o.draws},
+                                  {"ablation", o.ablation == Ablation::next ? "next" : "share"},
+                                  {"layers", measured_layers(model.config(), o)},
+                                  {"compute", static_cast<int>(o.compute)},
+                                  {"kv", dtype_info(o.kv).name},
+                                  {"seed", o.seed}}
+        .dump();
+}
+
+/// Takes one expert from each row of a batch of branches; the others share its weight.
+class WeightSharing final : public Intervention {
+  public:
+    explicit WeightSharing(int layer) : layer_(layer) {}
+    std::vector<int> removed;  ///< [rows of all batches], in their order
+
+    bool touches(int l) const override { return l == layer_; }
+    void after_route(int /*l*/, const RowInfo& /*rows*/, RouteTable& routes) override {
+        changed_.clear(routes.num_experts);
+        for (int t = 0; t < routes.tokens(); ++t, ++next_) {
+            const auto experts = routes.token_experts(t);
+            const auto weights = routes.token_weights(t);
+            double all = 0, rest = 0;
+            for (size_t i = 0; i < experts.size(); ++i) {
+                all += weights[i];
+                if (experts[i] != removed[next_]) rest += weights[i];
+            }
+            for (size_t i = 0; i < experts.size(); ++i) {
+                if (experts[i] == removed[next_]) continue;
+                changed_.experts.push_back(experts[i]);
+                changed_.weights.push_back(rest > 0 ? static_cast<float>(weights[i] * all / rest)
+                                                    : 0.0f);
+            }
+            changed_.offsets.push_back(changed_.activations());
+        }
+        std::swap(routes, changed_);
+    }
+
+  private:
+    int layer_;
+    size_t next_ = 0;
+    RouteTable changed_;
+};
+
+/// One calibration's measuring.
+class Measuring {
+  public:
+    Measuring(const Model& model, Executor& executor, std::span<const std::vector<int32_t>> windows,
+              const CalibrationOptions& options)
+        : config_(model.config()),
+          windows_(windows),
+          options_(options),
+          k_(baseline_experts(config_, options)),
+          layers_(measured_layers(config_, options)),
+          cost_(calibration_cost(model, windows, options)),
+          window_(model, executor, window_tokens(config_, options), top_k_policy(k_),
+                  options.compute, options.kv) {
+        measured_.settings = settings_of(model, windows, options);
+    }
+
+    /// False: stopped.
+    bool run() {
+        const auto start = Clock::now();
+        find_earlier();
+        if (measured_.windows.empty() && !find_strata()) return false;
+        auto saved = Clock::now();
+        const auto seconds = [](Clock::time_point since) {
+            return std::chrono::duration<double>(Clock::now() - since).count();
+        };
+        while (measured_.windows.size() < windows_.size()) {
+            if (options_.seconds > 0 && seconds(start) >= options_.seconds &&
+                !measured_.windows.empty())
+                break;
+            WindowMeasurement m;
+            if (!measure(windows_[measured_.windows.size()], m)) {
+                save();
+                return false;
+            }
+            measured_.windows.push_back(std::move(m));
+            if (seconds(saved) < kSaveSeconds) continue;
+            save();
+            saved = Clock::now();
+        }
+        save();
+        return true;
+    }
+    const Measurements& measured() const noexcept { return measured_; }
+
+  private:
+    bool work(std::string_view what, int64_t row_layers) {
+        done_ += row_layers;
+        return !options_.progress ||
+               options_.progress(what, std::min(done_, cost_.row_layers), cost_.row_layers);
+    }
+    int depth(int l) const noexcept { return config_.num_layers() - l; }
+
+    void find_earlier() {
+        if (options_.state.empty()) return;
+        auto earlier = read_measurements(options_.state, measured_.settings);
+        if (!earlier) return;
+        measured_ = std::move(*earlier);
+        if (measured_.windows.size() > windows_.size() || !fits())
+            throw Error(options_.state.string(),
+                        "does not fit the model and the text, expected a state of theirs");
+        const auto share =
+            static_cast<double>(measured_.windows.size()) / static_cast<double>(windows_.size());
+        done_ = static_cast<int64_t>(share * static_cast<double>(cost_.row_layers));
+    }
+    bool fits() const {
+        if (measured_.windows.empty()) return true;
+        const auto& layers = measured_.windows.front().layers;
+        if (layers.size() != config_.layers.size()) return false;
+        for (size_t l = 0; l < layers.size(); ++l) {
+            const bool wanted =
+                std::find(layers_.begin(), layers_.end(), static_cast<int>(l)) != layers_.end();
+            const auto n = static_cast<size_t>(wanted ? config_.layers[l].experts() : 0);
+            if (layers[l].impact.size() != n) return false;
+        }
+        return true;
+    }
+    void save() const {
+        if (!options_.state.empty()) write_measurements(options_.state, measured_);
+    }
+
+    bool find_strata() {
+        std::vector<double> losses;
+        for (const auto& tokens : windows_) {
+            window_.read(tokens);
+            for (int t = kLeadRows; t < window_.rows(); ++t)
+                losses.push_back(window_.losses()[static_cast<size_t>(t)]);
+            if (!work("reading", int64_t{window_.rows()} * config_.num_layers())) return false;
+        }
+        measured_.hard_loss = quantile(losses, options_.hard);
+        measured_.easy_loss = quantile(losses, options_.easy);
+        return true;
+    }
+
+    bool measure(const std::vector<int32_t>& tokens, WindowMeasurement& m) {
+        window_.read(tokens);
+        m.rows = window_.rows();
+        m.layers.resize(config_.layers.size());
+        const Strata strata{measured_.hard_loss, measured_.easy_loss};
+        hard_ = strata.hard(window_);
+        easy_ = strata.easy(window_);
+        m.hard_rows = static_cast<int64_t>(hard_.size());
+        m.easy_rows = static_cast<int64_t>(easy_.size());
+        for (const int l : layers_) {
+            count_gate(l, m.layers[static_cast<size_t>(l)]);
+            if (!ablate(l, m.layers[static_cast<size_t>(l)])) return false;
+        }
+        for (const int l : layers_)
+            if (!perturb(l, m.layers[static_cast<size_t>(l)])) return false;
+        return true;
+    }
+
+    void count_gate(int l, WindowMeasurement::Layer& m) const {
+        const MatrixView<const float> scores = window_.scores(l);
+        const auto n = static_cast<size_t>(scores.cols);
+        m.rank.assign(n, 0);
+        m.load.assign(n, 0);
+        for (int64_t t = 0; t < scores.rows; ++t) {
+            const std::span<const float> row(scores.row(t), n);
+            for (size_t e = 0; e < n; ++e)
+                m.rank[e] +=
+                    1.0 + static_cast<double>(std::count_if(row.begin(), row.end(),
+                                                            [&](float s) { return s > row[e]; }));
+        }
+        for (const int32_t e : window_.routes(l).experts) ++m.load[static_cast<size_t>(e)];
+    }
+
+    /// Every expert of every hard row, one at a time.
+    bool ablate(int l, WindowMeasurement::Layer& m) {
+        const int n = config_.layers[static_cast<size_t>(l)].experts();
+        m.impact.assign(static_cast<size_t>(n), 0);
+        m.tokens.assign(static_cast<size_t>(n), 0);
+        const bool next = options_.ablation == Ablation::next;
+        std::vector<RequestRouting> without;
+        if (next) without = routings_without(l, n);
+        std::vector<Branch> branches;
+        WeightSharing touch(l);
+        for (const int t : hard_) {
+            for (const int32_t e : window_.routes(l).token_experts(t)) {
+                branches.push_back({t, next ? &without[static_cast<size_t>(e)] : nullptr});
+                touch.removed.push_back(e);
+            }
+        }
+        std::vector<float> losses(branches.size());
+        window_.branch(l, branches, next ? nullptr : &touch, losses);
+        for (size_t i = 0; i < branches.size(); ++i) {
+            const auto e = static_cast<size_t>(touch.removed[i]);
+            m.impact[e] +=
+                double{losses[i]} - window_.losses()[static_cast<size_t>(branches[i].token)];
+            ++m.tokens[e];
+        }
+        return work("ablating", static_cast<int64_t>(branches.size()) * depth(l));
+    }
+
+    std::vector<RequestRouting> routings_without(int l, int n) const {
+        std::vector<RequestRouting> out;
+        for (int e = 0; e < n; ++e) {
+            RoutingPolicy policy = top_k_policy(k_);
+            policy.ban = {{l, e}};
+            out.emplace_back(config_, policy);
+        }
+        return out;
+    }
+
+    bool perturb(int l, WindowMeasurement::Layer& m) {
+        std::vector<int> wanted(hard_.size() + easy_.size());
+        std::merge(hard_.begin(), hard_.end(), easy_.begin(), easy_.end(), wanted.begin());
+        std::vector<float> losses(wanted.size());
+        const uint64_t window = measured_.windows.size();
+        for (int d = 0; d < options_.draws; ++d) {
+            const uint64_t stream =
+                mix64(mix64(options_.seed) + mix64(window * 4096 + static_cast<uint64_t>(l)) +
+                      static_cast<uint64_t>(d));
+            window_.perturb(l, options_.noise, stream, wanted, losses);
+            for (size_t i = 0; i < wanted.size(); ++i) {
+                const double before = window_.losses()[static_cast<size_t>(wanted[i])];
+                (before > measured_.hard_loss ? m.hard : m.easy) +=
+                    std::abs(losses[i] - before) / options_.draws;
+            }
+            if (!work("perturbing", int64_t{window_.rows()} * depth(l))) return false;
+        }
+        return true;
+    }
+
+    const ModelConfig& config_;
+    std::span<const std::vector<int32_t>> windows_;
+    const CalibrationOptions& options_;
+    const int k_;
+    const std::vector<int> layers_;
+    const CalibrationCost cost_;
+    Window window_;
+    Measurements measured_;
+    std::vector<int> hard_, easy_;  ///< rows of the window
+    int64_t done_ = 0;
+};
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> calibration_windows(const Model& model,
+                                                      std::span<const std::string> texts,
+                                                      const CalibrationOptions& options,
+                                                      int64_t most) {
+    check_options(model.config(), options);
+    const auto longest = static_cast<size_t>(window_tokens(model.config(), options));
+    std::vector<std::vector<int32_t>> all;
+    int64_t tokens = 0;
+    for (const std::string& text : texts) {
+        const std::vector<int32_t> ids = model.tokenizer().encode(text);
+        for (size_t first = 0; first + kShortestWindow <= ids.size(); first += longest) {
+            const size_t last = std::min(ids.size(), first + longest);
+            all.emplace_back(ids.begin() + static_cast<int64_t>(first),
+                             ids.begin() + static_cast<int64_t>(last));
+            tokens += static_cast<int64_t>(last - first);
+        }
+    }
+    if (all.empty())
+        throw Error("calibration", "no text of at least " + std::to_string(kShortestWindow) +
+                                       " tokens, expected one");
+    if (most == 0 || tokens <= most) return all;
+    // Evenly over all texts, and at least one.
+    const double share = static_cast<double>(most) / static_cast<double>(tokens);
+    std::vector<std::vector<int32_t>> some;
+    double due = 0;
+    for (auto& window : all) {
+        due += share;
+        if (due < 1 && !(some.empty() && &window == &all.back())) continue;
+        due -= 1;
+        some.push_back(std::move(window));
+    }
+    return some;
+}
+
+int baseline_experts(const ModelConfig& config, const CalibrationOptions& options) {
+    double sum = 0, layers = 0;
+    int fewest = 0;
+    const RequestRouting own(config);
+    for (int l = 0; l < config.num_layers(); ++l) {
+        const FeedForwardConfig& ff = config.layers[static_cast<size_t>(l)];
+        if (ff.dense()) continue;
+        fewest = layers == 0 ? ff.experts() : std::min(fewest, ff.experts());
+        sum += expected_experts(config, own, l);
+        layers += 1;
+    }
+    if (layers == 0)
+        throw Error("calibration", "every layer is dense, expected layers with several experts");
+    int k = options.experts_per_token;
+    if (k == 0) {
+        if (sum <= 0)
+            throw Error("calibration",
+                        "the model does not say how many experts its tokens take, expected the "
+                        "number of the baseline");
+        k = std::max(1, static_cast<int>(std::lround(sum / layers)));
+    }
+    if (k < 1 || k >= fewest)
+        throw Error("calibration", "a baseline of " + std::to_string(k) +
+                                       " experts per token, expected 1 to " +
+                                       std::to_string(fewest - 1) + ", one less than there are");
+    return k;
+}
+
+CalibrationCost calibration_cost(const Model& model, std::span<const std::vector<int32_t>> windows,
+                                 const CalibrationOptions& options) {
+    const ModelConfig& config = model.config();
+    check_options(config, options);
+    const std::vector<int> layers = measured_layers(config, options);
+    const int k = baseline_experts(config, options);
+    CalibrationCost cost;
+    int64_t hard = 0;
+    for (const auto& w : windows) {
+        ++cost.windows;
+        cost.tokens += static_cast<int64_t>(w.size()) - 1;
+        hard += std::max<int64_t>(0, static_cast<int64_t>(w.size()) - 1 - kLeadRows);
+    }
+    hard = std::lround((1 - options.hard) * static_cast<double>(hard));
+    cost.passes = 2 + static_cast<int64_t>(layers.size()) * options.draws;
+    cost.ablations = hard * k * static_cast<int64_t>(layers.size());
+    cost.row_layers = 2 * cost.tokens * config.num_layers();
+    for (const int l : layers)
+        cost.row_layers +=
+            (config.num_layers() - l) * (hard * k + cost.tokens * int64_t{options.draws});
+    return cost;
+}
+
+double calibration_rate(const Model& model, Executor& executor,
+                        std::span<const std::vector<int32_t>> windows,
+                        const CalibrationOptions& options) {
+    Window window(model, executor, window_tokens(model.config(), options),
+                  top_k_policy(baseline_experts(model.config(), options)), options.compute,
+                  options.kv);
+    window.read(windows[0]);  // touches memory and weights
+    const auto start = Clock::now();
+    window.read(windows[0]);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    return static_cast<double>(window.rows()) * model.config().num_layers() / seconds;
+}
+
+CalibrationResult calibrate(const Model& model, Executor& executor,
+                            std::span<const std::vector<int32_t>> windows,
+                            const CalibrationOptions& options) {
+    check_options(model.config(), options);
+    Measuring measuring(model, executor, windows, options);
+    if (!measuring.run()) {
+        CalibrationResult stopped;
+        stopped.stopped = true;
+        stopped.windows = static_cast<int64_t>(measuring.measured().windows.size());
+        return stopped;
+    }
+    CalibrationResult result = conclude(model.config(), measuring.measured(), options);
+    result.plan.model = model.hash();
+    result.plan.text = hash_of(windows);
+    return result;
+}
+
+}  // namespace muster

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "muster/core/stats.h"
+#include "muster/counterfactual/budgets.h"
+#include "muster/counterfactual/clusters.h"
+#include "muster/counterfactual/measurements.h"
+
+namespace muster {
+namespace {
+
+constexpr double kEpsilon = 1e-6;  // nats, beside the easy tokens' sensitivity
+constexpr int kBootstraps = 1000;
+constexpr int64_t kDormantTokens = 8;  // least evidence of a dormant expert
+
+using Windows = std::vector<WindowMeasurement>;
+
+/// Windows with the parity, or all.
+enum class Half : uint8_t { all, even, odd };
+
+bool within(Half half, size_t w) {
+    return half == Half::all || (w % 2 == 0) == (half == Half::even);
+}
+
+double over(double sum, double count) {
+    return count > 0 ? sum / count : std::numeric_limits<double>::quiet_NaN();
+}
+
+/// Mean changes of the loss in layer l, windows counted so often.
+struct Sensitivity {
+    double hard = 0, easy = 0;
+    double contrast() const { return hard / (easy + kEpsilon); }
+};
+
+Sensitivity sensitivity(const Windows& windows, size_t l, std::span<const int> counts) {
+    double hard = 0, easy = 0, hard_rows = 0, easy_rows = 0;
+    for (size_t w = 0; w < windows.size(); ++w) {
+        const double c = counts.empty() ? 1 : counts[w];
+        hard += c * windows[w].layers[l].hard;
+        easy += c * windows[w].layers[l].easy;
+        hard_rows += c * static_cast<double>(windows[w].hard_rows);
+        easy_rows += c * static_cast<double>(windows[w].easy_rows);
+    }
+    return {over(hard, hard_rows), over(easy, easy_rows)};
+}
+
+bool measured(const Windows& windows, size_t l) { return !windows[0].layers[l].impact.empty(); }
+
+void take_sensitivity(const Windows& windows, size_t l, double confidence, LayerEvidence& out) {
+    const auto interval = [&](auto value) {
+        return bootstrap(
+            windows.size(),
+            [&](std::span<const int> counts) { return value(sensitivity(windows, l, counts)); },
+            confidence, kBootstraps);
+    };
+    out.hard = interval([](const Sensitivity& s) { return s.hard; });
+    out.easy = interval([](const Sensitivity& s) { return s.easy; });
+    out.contrast = interval([](const Sensitivity& s) { return s.contrast(); });
+}
+
+/// A text without hard or without easy tokens has no contrast.
+void make_finite(Interval& x) {
+    if (!std::isfinite(x.mean)) x = {};
+}
+
+struct ImpactSum {
+    double sum = 0;
+    int64_t tokens = 0;
+};
+
+ImpactSum impact_of(const Windows& windows, size_t l, size_t e, Half half) {
+    ImpactSum s;
+    for (size_t w = 0; w < windows.size(); ++w) {
+        if (!within(half, w)) continue;
+        s.sum += windows[w].layers[l].impact[e];
+        s.tokens += windows[w].layers[l].tokens[e];
+    }
+    return s;
+}
+
+ExpertEvidence evidence_of(const Windows& windows, size_t l, size_t e, double confidence) {
+    ExpertEvidence out;
+    std::vector<double> sums, counts;
+    double rank = 0, rows = 0;
+    for (const WindowMeasurement& w : windows) {
+        rank += w.layers[l].rank[e];
+        rows += static_cast<double>(w.rows);
+        out.tokens += w.layers[l].tokens[e];
+        if (w.layers[l].tokens[e] == 0) continue;
+        sums.push_back(w.layers[l].impact[e]);
+        counts.push_back(static_cast<double>(w.layers[l].tokens[e]));
+    }
+    out.gate_rank = rank / rows;
+    if (out.tokens > 0) out.impact = bootstrap_ratio(sums, counts, confidence, kBootstraps);
+    return out;
+}
+
+/// Among the quarter of the layer's experts with the highest impact, surely above 0, and in the
+/// lower half by the gate's rank.
+void name_dormant(std::vector<ExpertEvidence>& experts) {
+    std::vector<double> impacts, gate_ranks;
+    for (const ExpertEvidence& e : experts) {
+        gate_ranks.push_back(e.gate_rank);
+        if (e.tokens > 0) impacts.push_back(e.impact.mean);
+    }
+    if (impacts.size() < 4) return;
+    const double high = quantile(impacts, 0.75), middle = quantile(gate_ranks, 0.5);
+    for (ExpertEvidence& e : experts)
+        e.dormant = e.tokens >= kDormantTokens && e.impact.mean >= high && e.impact.low > 0 &&
+                    e.gate_rank > middle;
+}
+
+/// The most experts that one token can get in a layer.
+int most_experts(const RouterSpec& spec) {
+    return spec.num_experts / spec.groups * spec.groups_used;
+}
+
+void share_out(const ModelConfig& config, const CalibrationOptions& options, int k,
+               std::vector<LayerEvidence>& layers) {
+    std::vector<double> worth;
+    std::vector<int> low, high;
+    std::vector<size_t> which;
+    for (size_t l = 0; l < layers.size(); ++l) {
+        if (config.layers[l].dense()) continue;
+        layers[l].budget = k;
+        if (!(layers[l].contrast.mean > 0)) continue;
+        const int most = most_experts(config.layers[l].router);
+        const int shift = options.max_shift > 0 ? options.max_shift : most;
+        which.push_back(l);
+        worth.push_back(layers[l].contrast.mean);
+        low.push_back(std::max(1, k - shift));
+        high.push_back(std::max(k, std::min(most, k + shift)));
+    }
+    const std::vector<int> budgets =
+        share_budget(worth, k * static_cast<int>(which.size()), low, high);
+    for (size_t i = 0; i < which.size(); ++i) layers[which[i]].budget = budgets[i];
+}
+
+/// Layers that were not measured have values too, which say nothing.
+void fill_unmeasured(const ModelConfig& config, ContextCluster& c) {
+    for (size_t l = 0; l < config.layers.size(); ++l) {
+        const auto n = static_cast<size_t>(config.layers[l].experts());
+        if (config.layers[l].dense() || !c.centre[l].empty()) continue;
+        c.centre[l].assign(n, 0);
+        c.impact[l].assign(n, 0);
+        c.tokens[l].assign(n, 0);
+    }
+}
+
+double contrast_reliability(const Windows& windows) {
+    std::vector<double> halves[2];
+    for (size_t l = 0; l < windows[0].layers.size(); ++l) {
+        if (!measured(windows, l)) continue;
+        for (const Half half : {Half::even, Half::odd}) {
+            std::vector<int> counts(windows.size());
+            for (size_t w = 0; w < windows.size(); ++w) counts[w] = within(half, w);
+            halves[half == Half::odd].push_back(sensitivity(windows, l, counts).contrast());
+        }
+    }
+    return correlation(ranks(halves[0]), ranks(halves[1]));
+}
+
+/// Impacts less their layer's mean, which says nothing of the choice within a layer.
+double impact_reliability(const Windows& windows) {
+    std::vector<double> all[2];
+    for (size_t l = 0; l < windows[0].layers.size(); ++l) {
+        std::vector<double> halves[2];
+        for (size_t e = 0; e < windows[0].layers[l].impact.size(); ++e) {
+            const ImpactSum a = impact_of(windows, l, e, Half::even);
+            const ImpactSum b = impact_of(windows, l, e, Half::odd);
+            if (a.tokens == 0 || b.tokens == 0) continue;
+            halves[0].push_back(a.sum / static_cast<double>(a.tokens));
+            halves[1].push_back(b.sum / static_cast<double>(b.tokens));
+        }
+        for (int h = 0; h < 2; ++h) {
+            const double mean = over(std::accumulate(halves[h].begin(), halves[h].end(), 0.0),
+                                     static_cast<double>(halves[h].size()));
+            for (const double x : halves[h]) all[h].push_back(x - mean);
+        }
+    }
+    return correlation(all[0], all[1]);
+}
+
+}  // namespace
+
+CalibrationResult conclude(const ModelConfig& config, const Measurements& m,
+                           const CalibrationOptions& options) {
+    CalibrationResult result;
+    result.windows = static_cast<int64_t>(m.windows.size());
+    result.hard_loss = m.hard_loss;
+    result.easy_loss = m.easy_loss;
+    ActivationPlan& plan = result.plan;
+    plan.experts_per_token = baseline_experts(config, options);
+    plan.lambda = options.lambda;
+    plan.settings = m.settings;
+    for (size_t l = 0; l < config.layers.size(); ++l) {
+        LayerEvidence& layer = plan.layers.emplace_back();
+        if (config.layers[l].dense()) continue;
+        layer.experts.resize(static_cast<size_t>(config.layers[l].experts()));
+        if (!measured(m.windows, l)) continue;
+        take_sensitivity(m.windows, l, options.confidence, layer);
+        for (Interval* x : {&layer.hard, &layer.easy, &layer.contrast}) make_finite(*x);
+        for (size_t e = 0; e < layer.experts.size(); ++e)
+            layer.experts[e] = evidence_of(m.windows, l, e, options.confidence);
+        name_dormant(layer.experts);
+    }
+    share_out(config, options, plan.experts_per_token, plan.layers);
+    if (options.clusters > 1) plan.clusters = context_clusters(m.windows, options.clusters);
+    for (ContextCluster& c : plan.clusters) fill_unmeasured(config, c);
+    result.contrast_reliability = contrast_reliability(m.windows);
+    result.impact_reliability = impact_reliability(m.windows);
+    return result;
+}
+
+}  // namespace muster

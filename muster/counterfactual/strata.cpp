@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/counterfactual/strata.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "muster/core/error.h"
+
+namespace muster {
+namespace {
+
+constexpr int kLongestWindow = 512;
+constexpr int kShortestWindow = 32;
+
+template <typename F>
+std::vector<int> rows_where(const Window& window, F condition) {
+    std::vector<int> rows;
+    for (int t = kLeadRows; t < window.rows(); ++t)
+        if (condition(window.losses()[static_cast<size_t>(t)])) rows.push_back(t);
+    return rows;
+}
+
+}  // namespace
+
+std::vector<int> Strata::hard(const Window& window) const {
+    return rows_where(window, [this](float loss) { return loss > hard_loss; });
+}
+
+std::vector<int> Strata::easy(const Window& window) const {
+    return rows_where(window, [this](float loss) { return loss < easy_loss; });
+}
+
+int window_tokens(const ModelConfig& config, const CalibrationOptions& o) {
+    return o.window > 0 ? o.window : std::min(config.context, kLongestWindow);
+}
+
+void check_options(const ModelConfig& config, const CalibrationOptions& o) {
+    const auto expect = [](bool good, const std::string& what, const std::string& expected) {
+        if (!good) throw Error("calibration", what + ", expected " + expected);
+    };
+    const auto text = [](double x) { return std::to_string(x); };
+    const int window = window_tokens(config, o);
+    expect(window >= kShortestWindow && window <= config.context,
+           "a window of " + std::to_string(window) + " tokens",
+           std::to_string(kShortestWindow) + " to " + std::to_string(config.context) +
+               ", the model's context");
+    expect(o.easy > 0 && o.easy <= o.hard && o.hard < 1,
+           "quantiles " + text(o.easy) + " and " + text(o.hard), "0 < easy <= hard < 1");
+    expect(o.noise > 0 && o.noise <= 1, "noise " + text(o.noise), "above 0 and at most 1");
+    expect(o.draws >= 1 && o.draws <= 1000, std::to_string(o.draws) + " draws", "1 to 1000");
+    expect(o.max_shift >= 0, "a shift of " + std::to_string(o.max_shift), "at least 0");
+    expect(o.lambda >= 0 && std::isfinite(o.lambda), "lambda " + text(o.lambda), "at least 0");
+    expect(o.clusters >= 0, std::to_string(o.clusters) + " clusters", "at least 0");
+    expect(o.confidence > 0 && o.confidence < 1, "confidence " + text(o.confidence),
+           "a share between 0 and 1");
+    for (const int l : o.layers)
+        expect(l >= 0 && l < config.num_layers(), "layer " + std::to_string(l),
+               "one below " + std::to_string(config.num_layers()));
+}
+
+std::vector<int> measured_layers(const ModelConfig& config, const CalibrationOptions& o) {
+    std::vector<int> layers;
+    for (int l = 0; l < config.num_layers(); ++l) {
+        const bool wanted =
+            o.layers.empty() || std::find(o.layers.begin(), o.layers.end(), l) != o.layers.end();
+        if (wanted && !config.layers[static_cast<size_t>(l)].dense()) layers.push_back(l);
+    }
+    if (layers.empty())
+        throw Error("calibration", "no layer to measure, expected one with several experts");
+    return layers;
+}
+
+RoutingPolicy top_k_policy(int k) {
+    RoutingPolicy policy;
+    policy.selection = Selection::top_k;
+    policy.values = {static_cast<double>(k)};
+    return policy;
+}
+
+}  // namespace muster

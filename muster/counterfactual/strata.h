@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which rows of windows are hard and which easy, and which layers are measured. Internal to
+// counterfactual/.
+#pragma once
+
+#include <vector>
+
+#include "muster/counterfactual/calibration.h"
+#include "muster/counterfactual/window.h"
+
+namespace muster {
+
+/// Rows at a window's start that are in no stratum: their losses tell of the missing context.
+inline constexpr int kLeadRows = 16;
+
+struct Strata {
+    double hard_loss = 0, easy_loss = 0;
+
+    /// Rows of a window above the one or below the other, ascending.
+    std::vector<int> hard(const Window& window) const;
+    std::vector<int> easy(const Window& window) const;
+};
+
+/// Throws Error when an option makes no sense for the model.
+void check_options(const ModelConfig& config, const CalibrationOptions& options);
+
+/// Tokens of the longest window.
+int window_tokens(const ModelConfig& config, const CalibrationOptions& options);
+
+/// MoE layers of options.layers, ascending. Throws Error when there are none.
+std::vector<int> measured_layers(const ModelConfig& config, const CalibrationOptions& options);
+
+/// The baseline: the k experts of the highest scores.
+RoutingPolicy top_k_policy(int k);
+
+}  // namespace muster

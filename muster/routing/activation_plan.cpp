@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/routing/activation_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "muster/core/error.h"
+#include "muster/core/random.h"
+
+namespace muster {
+namespace {
+
+constexpr uint64_t kDeal = 0x706c616e;  // of the random controls: the same in every run
+
+/// A permutation of n things, a function of n and the stream.
+std::vector<int> dealt(size_t n, uint64_t stream) {
+    std::vector<int> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    Random random(mix64(kDeal) + stream);
+    for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+    return order;
+}
+
+bool finite(const Interval& x) {
+    return std::isfinite(x.mean) && !std::isnan(x.low) && !std::isnan(x.high);
+}
+
+/// What has been measured of a layer's experts.
+struct Impacts {
+    std::vector<double> mean;
+    std::vector<bool> known;
+};
+
+Impacts impacts_of(const ActivationPlan& plan, int l, int cluster) {
+    const auto& experts = plan.layers[static_cast<size_t>(l)].experts;
+    Impacts out;
+    for (size_t e = 0; e < experts.size(); ++e) {
+        bool known = experts[e].tokens > 0;
+        double mean = experts[e].impact.mean;
+        if (cluster >= 0) {
+            const ContextCluster& c = plan.clusters[static_cast<size_t>(cluster)];
+            if (c.tokens[static_cast<size_t>(l)][e] > 0) {
+                known = true;
+                mean = c.impact[static_cast<size_t>(l)][e];
+            }
+        }
+        out.mean.push_back(mean);
+        out.known.push_back(known);
+    }
+    return out;
+}
+
+}  // namespace
+
+void ActivationPlan::check(std::span<const int> experts, std::string_view where) const {
+    const auto require = [&](bool holds, const std::string& what, const std::string& expected) {
+        if (!holds) throw Error(where, what + ", expected " + expected);
+    };
+    require(layers.size() == experts.size(), std::to_string(layers.size()) + " layers",
+            std::to_string(experts.size()));
+    require(std::isfinite(lambda) && lambda >= 0, "a lambda that is negative or not finite",
+            "at least 0");
+    int64_t total = 0, moe = 0;
+    for (size_t l = 0; l < layers.size(); ++l) {
+        const LayerEvidence& layer = layers[l];
+        const std::string here = "layer " + std::to_string(l);
+        const int n = experts[l] > 1 ? experts[l] : 0;
+        require(layer.experts.size() == static_cast<size_t>(n),
+                here + " with " + std::to_string(layer.experts.size()) + " experts",
+                std::to_string(n));
+        require(n == 0 ? layer.budget == 0 : layer.budget >= 1 && layer.budget <= n,
+                here + " with a budget of " + std::to_string(layer.budget),
+                n == 0 ? "0, it is dense" : "1 to " + std::to_string(n));
+        for (const ExpertEvidence& e : layer.experts)
+            require(finite(e.impact) && e.tokens >= 0, here + " with an impact that is no number",
+                    "numbers");
+        total += layer.budget;
+        moe += n > 0;
+    }
+    require(total == moe * experts_per_token, "budgets that sum to " + std::to_string(total),
+            std::to_string(moe * experts_per_token) + ", the baseline's activations of a token");
+    for (const ContextCluster& c : clusters) {
+        bool fits = c.centre.size() == layers.size() && c.impact.size() == layers.size() &&
+                    c.tokens.size() == layers.size();
+        for (size_t l = 0; fits && l < layers.size(); ++l) {
+            const size_t n = layers[l].experts.size();
+            fits = c.centre[l].size() == n && c.impact[l].size() == n && c.tokens[l].size() == n;
+        }
+        require(fits, "a context cluster of another shape", "values for each layer and expert");
+    }
+}
+
+std::vector<int> ActivationPlan::budgets(PlanUse use) const {
+    std::vector<int> out;
+    std::vector<size_t> moe;
+    for (size_t l = 0; l < layers.size(); ++l) {
+        out.push_back(layers[l].budget);
+        if (layers[l].budget > 0) moe.push_back(l);
+    }
+    if (use == PlanUse::experts || use == PlanUse::random_experts) {
+        for (const size_t l : moe) out[l] = experts_per_token;
+    } else if (use == PlanUse::random_layers || use == PlanUse::random) {
+        const std::vector<int> order = dealt(moe.size(), 0);
+        for (size_t i = 0; i < moe.size(); ++i)
+            out[moe[i]] = layers[moe[static_cast<size_t>(order[i])]].budget;
+    }
+    return out;
+}
+
+std::vector<float> ActivationPlan::boosts(int l, PlanUse use, double weight, int cluster) const {
+    if (use == PlanUse::layers || use == PlanUse::random_layers) return {};
+    const Impacts impacts = impacts_of(*this, l, cluster);
+    double low = 0, high = 0;
+    bool any = false;
+    for (size_t e = 0; e < impacts.mean.size(); ++e) {
+        if (!impacts.known[e]) continue;
+        low = any ? std::min(low, impacts.mean[e]) : impacts.mean[e];
+        high = any ? std::max(high, impacts.mean[e]) : impacts.mean[e];
+        any = true;
+    }
+    std::vector<float> out(impacts.mean.size(), 0.0f);
+    if (high > low)
+        for (size_t e = 0; e < out.size(); ++e)
+            if (impacts.known[e])
+                out[e] = static_cast<float>(weight * (impacts.mean[e] - low) / (high - low));
+    if (use != PlanUse::random_experts && use != PlanUse::random) return out;
+    const std::vector<int> order = dealt(out.size(), 1 + static_cast<uint64_t>(l));
+    std::vector<float> mixed(out.size());
+    for (size_t e = 0; e < out.size(); ++e) mixed[e] = out[static_cast<size_t>(order[e])];
+    return mixed;
+}
+
+}  // namespace muster

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
+#include "muster/routing/activation_plan.h"
+
+namespace muster {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* kFormat = "muster-activation-plan";
+constexpr int kVersion = 1;
+constexpr size_t kLargestFile = size_t{256} << 20;
+
+std::string hex(uint64_t x) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string text(16, '0');
+    for (size_t i = 16; i > 0; --i, x >>= 4) text[i - 1] = digits[x & 15];
+    return text;
+}
+
+uint64_t from_hex(const std::string& text) {
+    size_t used = 0;
+    const uint64_t x = text.size() == 16 ? std::stoull(text, &used, 16) : 0;
+    if (used != 16) throw std::invalid_argument("a hash of 16 hexadecimal digits");
+    return x;
+}
+
+/// Infinite ends (one unit alone says nothing of the spread) are null.
+ordered_json written(const Interval& x) {
+    const auto end = [](double v) { return std::isfinite(v) ? ordered_json(v) : ordered_json(); };
+    return {x.mean, end(x.low), end(x.high)};
+}
+
+Interval interval_of(const ordered_json& json) {
+    constexpr double kInfinite = std::numeric_limits<double>::infinity();
+    if (json.size() != 3) throw std::invalid_argument("intervals of three numbers");
+    return {json.at(0).get<double>(), json.at(1).is_null() ? -kInfinite : json.at(1).get<double>(),
+            json.at(2).is_null() ? kInfinite : json.at(2).get<double>()};
+}
+
+ordered_json written(const LayerEvidence& layer) {
+    ordered_json experts = ordered_json::array();
+    for (const ExpertEvidence& e : layer.experts)
+        experts.push_back({{"impact", written(e.impact)},
+                           {"tokens", e.tokens},
+                           {"gate_rank", e.gate_rank},
+                           {"dormant", e.dormant}});
+    return {{"budget", layer.budget},
+            {"hard", written(layer.hard)},
+            {"easy", written(layer.easy)},
+            {"contrast", written(layer.contrast)},
+            {"experts", std::move(experts)}};
+}
+
+LayerEvidence layer_of(const ordered_json& json) {
+    LayerEvidence layer;
+    layer.budget = json.at("budget").get<int>();
+    layer.hard = interval_of(json.at("hard"));
+    layer.easy = interval_of(json.at("easy"));
+    layer.contrast = interval_of(json.at("contrast"));
+    for (const ordered_json& e : json.at("experts"))
+        layer.experts.push_back({interval_of(e.at("impact")), e.at("tokens").get<int64_t>(),
+                                 e.at("gate_rank").get<double>(), e.at("dormant").get<bool>()});
+    return layer;
+}
+
+ActivationPlan plan_of(const ordered_json& json) {
+    if (json.at("format").get<std::string>() != kFormat)
+        throw std::invalid_argument(std::string("format ") + kFormat);
+    if (json.at("version").get<int>() != kVersion)
+        throw std::invalid_argument("version " + std::to_string(kVersion));
+    ActivationPlan plan;
+    plan.model = from_hex(json.at("model").get<std::string>());
+    plan.text = from_hex(json.at("text").get<std::string>());
+    plan.experts_per_token = json.at("experts_per_token").get<int>();
+    plan.lambda = json.at("lambda").get<double>();
+    plan.settings = json.at("settings").dump();
+    for (const ordered_json& layer : json.at("layers")) plan.layers.push_back(layer_of(layer));
+    for (const ordered_json& c : json.at("clusters"))
+        plan.clusters.push_back({c.at("windows").get<int64_t>(),
+                                 c.at("centre").get<std::vector<std::vector<float>>>(),
+                                 c.at("impact").get<std::vector<std::vector<float>>>(),
+                                 c.at("tokens").get<std::vector<std::vector<int64_t>>>()});
+    return plan;
+}
+
+}  // namespace
+
+std::string ActivationPlan::to_json() const {
+    ordered_json json{{"format", kFormat},
+                      {"version", kVersion},
+                      {"model", hex(model)},
+                      {"text", hex(text)},
+                      {"experts_per_token", experts_per_token},
+                      {"lambda", lambda},
+                      {"settings", ordered_json::parse(settings.empty() ? "{}" : settings)}};
+    ordered_json& all = json["layers"] = ordered_json::array();
+    for (const LayerEvidence& layer : layers) all.push_back(written(layer));
+    ordered_json& contexts = json["clusters"] = ordered_json::array();
+    for (const ContextCluster& c : clusters)
+        contexts.push_back({{"windows", c.windows},
+                            {"centre", c.centre},
+                            {"impact", c.impact},
+                            {"tokens", c.tokens}});
+    return json.dump() + "\n";
+}
+
+ActivationPlan ActivationPlan::from_json(std::string_view text, std::string_view where) {
+    const auto fail = [&](const char* why) {
+        throw Error(where, std::string("is no activation plan (") + why +
+                               "), expected one that muster calibrate wrote");
+    };
+    try {
+        return plan_of(ordered_json::parse(text));
+    } catch (const ordered_json::exception& e) {
+        fail(e.what());
+    } catch (const std::logic_error& e) {
+        fail(e.what());
+    }
+    return {};
+}
+
+ActivationPlan read_plan(const std::filesystem::path& path) {
+    return ActivationPlan::from_json(read_file(path, kLargestFile), path.string());
+}
+
+void write_plan(const std::filesystem::path& path, const ActivationPlan& plan) {
+    write_file(path, plan.to_json());
+}
+
+}  // namespace muster
