@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 .PHONY: demo engine everything test test-long check format install bench clean
 
 demo: engine
-	build/release/muster demo
+	build/release/muster demo --atlas build/atlas.html
 
 engine:
 	tools/install-packages engine

@@ -63,6 +63,24 @@ function(muster_library name)
                                               $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 endfunction()
 
+# muster_embed(target FOLDER folder): the text files of muster/<folder>/page as a source of the target.
+function(muster_embed target)
+    cmake_parse_arguments(ARG "" "FOLDER" "" ${ARGN})
+    set(directory ${PROJECT_SOURCE_DIR}/muster/${ARG_FOLDER}/page)
+    file(GLOB files CONFIGURE_DEPENDS ${directory}/*.html ${directory}/*.css ${directory}/*.js)
+    set(names "")
+    foreach(file ${files})
+        cmake_path(GET file FILENAME name)
+        string(APPEND names " ${name}")
+    endforeach()
+    set(output ${PROJECT_BINARY_DIR}/${ARG_FOLDER}_page_files.cpp)
+    set(script ${PROJECT_SOURCE_DIR}/cmake/EmbedText.cmake)
+    add_custom_command(OUTPUT ${output} DEPENDS ${files} ${script} VERBATIM
+                       COMMAND ${CMAKE_COMMAND} -DOUTPUT=${output} -DDIRECTORY=${directory} "-DFILES=${names}"
+                               -P ${script})
+    target_sources(${target} PRIVATE ${output})
+endfunction()
+
 # muster_program(TARGET FOLDER folder OUTPUT name): a library <TARGET>_lib of all but main.cpp, and the program.
 function(muster_program target)
     cmake_parse_arguments(ARG "" "FOLDER;OUTPUT" "" ${ARGN})

@@ -303,13 +303,18 @@ TEST_F(Commands, ExportTakesTheNewestCheckpointOfARun) {
 }
 
 TEST_F(Commands, DemoRunsEndToEnd) {
-    ASSERT_EQ(t.run({"demo", "-n", "4", "--color", "experts"}), 0) << t.err.str();
+    const std::string atlas = (model / "atlas.html").string();
+    ASSERT_EQ(t.run({"demo", "-n", "4", "--color", "experts", "--atlas", atlas}), 0) << t.err.str();
     for (const char* word : {"1. ", "2. ", "3. ", "\033[48;5;", "model", "top-k:1", "top-k:2",
                              "top-p:0.3", "top-p:0.6", "tokens/s", "muster run default"})
         EXPECT_THAT(t.out.str(), HasSubstr(word));
-    ASSERT_EQ(t.run({"demo", "-n", "4"}), 0);
+    EXPECT_THAT(t.out.str(), HasSubstr(atlas)) << "the atlas is named";
+    EXPECT_THAT(read_file(atlas), HasSubstr("top-k:2"));
+    ASSERT_EQ(t.run({"demo", "-n", "4", "--atlas", atlas}), 0);
     EXPECT_THAT(t.out.str(), Not(HasSubstr("\033"))) << "no colours unasked on no terminal";
-    const json d = document({"demo", "-n", "4", "--model", model.path().string()});
+    const json d =
+        document({"demo", "-n", "4", "--model", model.path().string(), "--atlas", atlas});
+    EXPECT_EQ(d.at("atlas"), atlas);
     EXPECT_EQ(d.at("comparison").at("policies").size(), 5u);
     EXPECT_GT(d.at("texts").size(), 1u);
 }

@@ -40,7 +40,8 @@ TEST(Completion, TreeKnowsValuesPathsAndChoices) {
                                      name != "--ignore-end" && name != "--no-check" &&
                                      name != "--mmap" && name != "--help")
             << name;
-        EXPECT_EQ(o.is_path, name == "MODEL" || name == "--file" || name == "--prompt-cache")
+        EXPECT_EQ(o.is_path, name == "MODEL" || name == "--file" || name == "--prompt-cache" ||
+                                 name == "--stats")
             << name;
         if (name == "--color") {
             EXPECT_THAT(o.choices, ::testing::ElementsAre("experts", "none"));

@@ -11,10 +11,12 @@
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/text.h"
+#include "muster/core/atomic_file.h"
 #include "muster/core/thread_team.h"
 #include "muster/cpu/isa.h"
 #include "muster/generate/session.h"
 #include "muster/model/summary.h"
+#include "muster/report/atlas_page.h"
 
 namespace muster::cli {
 namespace {
@@ -121,13 +123,19 @@ void compare(Demo& demo) {
         labelled_documents(text_files(find_data(demo.terminal, "heldout")), true);
     EvaluateOptions evaluate;
     evaluate.policies = parse_policies(demo.options.routing);
+    AtomicFile atlas(demo.options.atlas);  // refuses a bad place before the work
+    AtlasCollector collector(demo.model, evaluate.policies.front());
+    evaluate.sinks = {&collector};
     EvaluationResult result;
     {
         ProgressBar bar(demo.terminal);
         evaluate.progress = bar.callback();
         result = evaluate_perplexity(demo.model, documents, demo.team, evaluate);
     }
+    atlas.write(atlas_html({collector.atlas(), &result, nullptr, MUSTER_VERSION}));
+    atlas.commit();
     demo.document["comparison"] = parsed(to_json(result));
+    demo.document["atlas"] = demo.options.atlas.string();
     if (!demo.speaks()) return;
     demo.terminal.out << comparison_table(result, 2) << '\n'
                       << layers_table(result, 2)
@@ -148,10 +156,15 @@ void what_next(const Demo& demo) {
         "  muster run {0} -p \"Once upon a time\" --color experts\n"
         "  muster run {0} -p \"Once upon a time\" --routing top-k:1\n"
         "  muster eval {0} YOUR.txt --routing model --routing top-p:0.5\n"
+        "  muster atlas {0} YOUR.txt OTHER.txt -o atlas.html\n"
         "  muster inspect {0}\n"
         "  muster bench {0}\n"
         "  muster --help\n",
         model);
+    demo.heading("4. See it");
+    demo.terminal.out << fmt::format(
+        "  {}\n  the atlas of experts on these texts: open it in a browser\n",
+        std::filesystem::absolute(demo.options.atlas).string());
 }
 
 }  // namespace

@@ -10,9 +10,13 @@
 #include "muster/cli/eval_task.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
+#include "muster/cli/statistics_file.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
+#include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/evaluate/statistics_sink.h"
+#include "muster/report/pareto_chart.h"
 
 namespace muster::cli {
 namespace {
@@ -29,6 +33,19 @@ EvaluateOptions evaluate_options(const EvalOptions& options) {
     evaluate.max_tokens = options.tokens;
     evaluate.confidence = checked_confidence(options);
     return evaluate;
+}
+
+void check_chart(const EvalOptions& options) {
+    const auto& name = options.chart;
+    if (name.empty() || name.extension() == ".svg" || name.extension() == ".html") return;
+    throw Error(name.string(), "is no name of a chart, expected one that ends in .svg or .html");
+}
+
+void write_chart(const EvalOptions& options, const EvaluationResult& result) {
+    if (options.chart.empty()) return;
+    const bool page = options.chart.extension() == ".html";
+    write_file(options.chart, page ? pareto_html(result, options.model.model + ": policies")
+                                   : pareto_svg_file(result));
 }
 
 }  // namespace
@@ -96,6 +113,7 @@ int eval_command(const EvalOptions& options, Terminal& terminal) {
     if (!options.task.empty()) return eval_task_command(options, terminal);
     if (options.exit_lens) return exit_lens_command(options, terminal);
     EvaluateOptions evaluate = evaluate_options(options);
+    check_chart(options);
     const auto documents = labelled_documents(options.files, options.by_file);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);
@@ -103,12 +121,17 @@ int eval_command(const EvalOptions& options, Terminal& terminal) {
     evaluate.window = engine.context;
     evaluate.compute = engine.compute;
     evaluate.kv = engine.kv;
+    const StatisticsFile stats(options.stats, *engine.model);
+    StatisticsSink counted(*engine.model, evaluate.policies.front());
+    if (stats.wanted()) evaluate.sinks.push_back(&counted);
     EvaluationResult result;
     {
         ProgressBar bar(terminal);
         evaluate.progress = bar.callback();
         result = evaluate_perplexity(*engine.model, documents, *engine.team, evaluate);
     }
+    write_chart(options, result);
+    stats.add(counted.statistics());
     if (options.json) {
         ordered_json document{{"model", options.model.model},
                               {"compute", compute_name(engine.compute)},

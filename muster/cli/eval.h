@@ -22,6 +22,8 @@ struct EvalOptions {
     int stride = 0;
     int64_t tokens = 0;  ///< 0: all
     double confidence = 0.95;
+    std::filesystem::path chart;  ///< .svg or .html; empty: none
+    std::filesystem::path stats;  ///< of the first policy; empty: none
     bool json = false;
 
     std::string task;   ///< of published evaluation data; empty: `files` are texts

@@ -43,8 +43,8 @@ std::string read_text(const TextOptions& options, Terminal& terminal);
 /// Policies of repeated --routing; one `model` when there are none. Throws Error.
 std::vector<RoutingPolicy> parse_policies(const std::vector<std::string>& texts);
 
-/// Gives the model the plans that policies `plan:FILE` name. Throws Error for a file that is no plan
-/// of this model.
+/// Gives the model the plans that policies `plan:FILE` name. Throws Error for a file that is no
+/// plan of this model.
 void open_plans(std::span<const RoutingPolicy> policies, Model& model);
 
 /// The documents of `files`; with `by_file`, each is labelled by its file's name without extension

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fills the commands' option structs. The only file that includes CLI11.
+// Fills the commands' option structs. Only options*.cpp and option_kinds.h include CLI11.
 #include "muster/cli/options.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 
+#include "muster/cli/option_kinds.h"
 #include "muster/evaluate/tasks.h"
 
 namespace muster::cli {
@@ -16,30 +15,6 @@ namespace {
 bool names_path(const std::string& type) {
     return type.find("FILE") != std::string::npos || type.find("DIR") != std::string::npos ||
            type.find("MODEL") != std::string::npos;
-}
-
-void choices(CLI::Option* option, const std::vector<std::string>& words) {
-    std::string joined;
-    for (const auto& word : words) joined += (joined.empty() ? "" : "|") + word;
-    option->type_name(joined)->check([words, joined](const std::string& value) {
-        const bool known = std::find(words.begin(), words.end(), value) != words.end();
-        return known ? std::string() : "\"" + value + "\" is not one of " + joined;
-    });
-}
-
-/// A whole number within bounds, without CLI11's range in the help text.
-template <typename T>
-CLI::Option* whole(CLI::App* app, const std::string& names, T& value, int64_t low, int64_t high,
-                   const std::string& help) {
-    return app->add_option(names, value, help)
-        ->type_name("N")
-        ->check([low, high](const std::string& text) {
-            int64_t n = 0;
-            const bool good = CLI::detail::lexical_cast(text, n) && n >= low && n <= high;
-            return good ? std::string()
-                        : "\"" + text + "\" is not a whole number from " + std::to_string(low) +
-                              " to " + std::to_string(high);
-        });
 }
 
 /// CLI11's help without its remarks on types, needs and conflicts: the descriptions say it better.
@@ -56,59 +31,6 @@ class Formatter : public CLI::Formatter {
         return value ? " " + option->get_type_name() : "";
     }
 };
-
-/// CLI11 would take -1 for the largest number.
-std::string check_seed(const std::string& text) {
-    uint64_t seed = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-    const bool good = error == std::errc() && end == text.data() + text.size();
-    return good ? std::string() : "\"" + text + "\" is not a whole number of 64 bits";
-}
-
-template <typename T>
-void seed_option(CLI::App* app, T& seed, const std::string& help) {
-    app->add_option("--seed", seed, help)->type_name("N")->check(check_seed);
-}
-
-void json_flag(CLI::App* app, bool& json) {
-    app->add_flag("--json", json, "Print one JSON document (keys: docs/cli.md)");
-}
-
-void model_options(CLI::App* app, ModelOptions& options) {
-    app->add_option("MODEL", options.model,
-                    "A GGUF file, a directory, or default: the shipped model")
-        ->required()
-        ->type_name("MODEL");
-    whole(app, "--threads", options.threads, 1, 1024, "Threads (all that the process may use)");
-    app->add_flag("--no-check", options.no_check,
-                  "Start at once, without looking for damaged weights");
-}
-
-void engine_options(CLI::App* app, EngineOptions& options, const std::string& automatic) {
-    app->add_flag("--mmap", options.mmap,
-                  "Use weights where they lie in the file: instant start, slower, as much memory");
-    choices(app->add_option("--compute", options.compute,
-                            "How products are computed (auto: " + automatic + ")"),
-            {"auto", "int8", "bf16", "f32"});
-    choices(
-        app->add_option("--kv", options.kv, "Format of keys and values (auto: f16, f32 under f32)"),
-        {"auto", "f32", "f16", "q8_0"});
-}
-
-void text_options(CLI::App* app, TextOptions& options) {
-    auto* prompt = app->add_option("-p,--prompt", options.prompt, "The text itself");
-    app->add_option("-f,--file", options.file, "Read the text from a file (-: standard input)")
-        ->type_name("FILE")
-        ->excludes(prompt);
-}
-
-void routing_option(CLI::App* app, std::vector<std::string>& routing) {
-    app->add_option("--routing", routing,
-                    "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md); may repeat")
-        ->type_name("POLICY")
-        ->take_all()
-        ->allow_extra_args(false);
-}
 
 void sampler_options(CLI::App* c, SamplerOptions& sampler) {
     c->add_option("-t,--temperature", sampler.temperature, "0: always the likeliest token (0.8)")
@@ -143,6 +65,7 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    stats_option(c, o.stats);
     c->add_option("--prompt-cache", o.prompt_cache, "Read when it exists, written for the next run")
         ->type_name("FILE");
     json_flag(c, o.json);
@@ -214,6 +137,9 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
     c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
     task_options(c, o);
+    c->add_option("--chart", o.chart, "Draw the policies, quality against cost (.svg or .html)")
+        ->type_name("FILE");
+    stats_option(c, o.stats);
     json_flag(c, o.json);
     c->footer(
         "Differences are to the first policy, paired text by text or item by item.\n"
@@ -223,51 +149,8 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
         "  muster eval model.gguf a.txt b.txt --by-file --json\n"
         "  muster eval model.gguf hellaswag_val.jsonl --task hellaswag --routing model "
         "--routing top-k:4\n"
-        "  muster eval default book.txt --exit-lens");
-    return c;
-}
-
-CLI::App* add_inspect(CLI::App& app, InspectOptions& o) {
-    auto* c = app.add_subcommand("inspect", "Show what a model file holds");
-    model_options(c, o.model);
-    whole(c, "--ctx", o.context, 1, INT32_MAX, "Whose memory is shown (the model's context)");
-    choices(c->add_option("--kv", o.kv, "Format of keys and values (auto: f16, f32 if all is f32)"),
-            {"auto", "f32", "f16", "q8_0"});
-    c->add_flag("--tensors", o.tensors, "List every tensor");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster inspect default\n  muster inspect model.gguf --tensors\n"
-        "  muster inspect model.gguf --ctx 8192 --kv q8_0");
-    return c;
-}
-
-CLI::App* add_bench(CLI::App& app, BenchOptions& o) {
-    auto* c = app.add_subcommand("bench", "Measure prefill and decode beside the machine's limits");
-    model_options(c, o.model);
-    engine_options(c, o.engine, "int8");
-    routing_option(c, o.routing);
-    whole(c, "--prompt", o.prompt, 1, INT32_MAX, "Tokens of the prefill (512)");
-    whole(c, "--decode", o.decode, 1, INT32_MAX, "Tokens decoded one by one (128)");
-    whole(c, "--depth", o.depth, 0, INT32_MAX, "Tokens in the cache before either (0)");
-    whole(c, "--repeats", o.repeats, 1, 1000, "Runs (5)");
-    seed_option(c, o.seed, "Of the random tokens (1)");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster bench default\n"
-        "  muster bench model.gguf --routing model --routing top-k:2 --threads 2");
-    return c;
-}
-
-CLI::App* add_tokenize(CLI::App& app, TokenizeOptions& o) {
-    auto* c = app.add_subcommand("tokenize", "Show how a text is cut into tokens");
-    model_options(c, o.model);
-    text_options(c, o.text);
-    c->add_flag("--ids", o.ids, "Ids only");
-    c->add_flag("--no-bos", o.no_bos, "Without the begin token");
-    json_flag(c, o.json);
-    c->footer(
-        "Examples:\n  muster tokenize default -p \"Hello, world\"\n"
-        "  muster tokenize model.gguf -f letter.txt --ids --json");
+        "  muster eval default book.txt --exit-lens\n"
+        "  muster eval default book.txt --routing top-k:1 --routing top-k:2 --chart policies.svg");
     return c;
 }
 
@@ -466,6 +349,8 @@ CLI::App* add_demo(CLI::App& app, DemoOptions& o) {
     whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Tokens written after each prompt (64)");
     choices(c->add_option("--color", o.color, "When to colour tokens (auto: on a terminal)"),
             {"auto", "experts", "none"});
+    c->add_option("--atlas", o.atlas, "Where the atlas of experts is written (muster-atlas.html)")
+        ->type_name("FILE");
     json_flag(c, o.json);
     c->footer("Examples:\n  muster demo\n  muster demo --model model.gguf --routing top-k:4");
     return c;
@@ -496,6 +381,9 @@ struct Program {
     TuneCommandOptions tune;
     std::vector<std::string> unused;  ///< of train, which reads its words itself
     bool unused_flag = false;
+    TraceOptions trace;
+    AtlasOptions atlas;
+    StatsOptions stats;
     DemoOptions demo;
     CompletionOptions completion;
     CLI::App app{
@@ -517,6 +405,9 @@ struct Program {
         add_run(app, run);
         add_chat(app, chat);
         add_eval(app, eval);
+        add_trace(app, trace);
+        add_atlas(app, atlas);
+        add_stats(app, stats);
         add_inspect(app, inspect);
         add_bench(app, bench);
         add_tokenize(app, tokenize);
@@ -542,6 +433,9 @@ struct Program {
         if (name == "convert") return convert;
         if (name == "quantize") return quantize;
         if (name == "imatrix") return imatrix;
+        if (name == "trace") return trace;
+        if (name == "atlas") return atlas;
+        if (name == "stats") return stats;
         if (name == "calibrate") return calibrate;
         if (name == "tune") return tune;
         if (name == "demo") return demo;

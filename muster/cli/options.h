@@ -6,6 +6,7 @@
 #include <string>
 #include <variant>
 
+#include "muster/cli/atlas.h"
 #include "muster/cli/bench.h"
 #include "muster/cli/calibrate.h"
 #include "muster/cli/chat.h"
@@ -18,7 +19,9 @@
 #include "muster/cli/inspect.h"
 #include "muster/cli/quantize.h"
 #include "muster/cli/run.h"
+#include "muster/cli/stats.h"
 #include "muster/cli/tokenize.h"
+#include "muster/cli/trace.h"
 #include "muster/cli/train.h"
 #include "muster/cli/tune.h"
 
@@ -27,8 +30,8 @@ namespace muster::cli {
 using CommandOptions =
     std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
                  TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
-                 CalibrateOptions, TuneCommandOptions, TrainOptions, DemoOptions,
-                 CompletionOptions>;
+                 CalibrateOptions, TuneCommandOptions, TrainOptions, TraceOptions, AtlasOptions,
+                 StatsOptions, DemoOptions, CompletionOptions>;
 
 /// What a command line asks for: a command, or help and version text, or it is wrong.
 struct CommandLine {

@@ -30,6 +30,9 @@ struct Dispatch {
     int operator()(const TuneCommandOptions& o) const { return tune_command(o, terminal); }
     int operator()(const CalibrateOptions& o) const { return calibrate_command(o, terminal); }
     int operator()(const TrainOptions& o) const { return train_command(o, terminal); }
+    int operator()(const TraceOptions& o) const { return trace_command(o, terminal); }
+    int operator()(const AtlasOptions& o) const { return atlas_command(o, terminal); }
+    int operator()(const StatsOptions& o) const { return stats_command(o, terminal); }
     int operator()(const DemoOptions& o) const { return demo_command(o, terminal); }
     int operator()(const CompletionOptions& o) const {
         terminal.out << completion_script(command_tree(), o.shell);

@@ -10,7 +10,9 @@
 #include "muster/cli/color.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
+#include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
+#include "muster/evaluate/statistics_sink.h"
 #include "muster/generate/session.h"
 
 namespace muster::cli {
@@ -160,6 +162,9 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     session_options.kv = engine.kv;
     session_options.policy = policy;
     session_options.seed = generate.sampler.seed;
+    const StatisticsFile stats(options.stats, model);
+    SessionStatistics counted(model, policy);
+    if (stats.wanted()) session_options.trace = &counted;
     Session session(model, *engine.team, session_options);
     const bool cached = !options.prompt_cache.empty();
     if (cached && std::filesystem::exists(options.prompt_cache))
@@ -171,12 +176,14 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     generate.progress = bar.callback();
     generate.on_token = [&](const GeneratedToken& token) {
         bar.clear();
+        if (stats.wanted() && token.id >= 0) counted.predicted(token.loss);
         return writer(token);
     };
     const GenerateResult result = session.generate(ids, generate);
     bar.clear();
     writer.finish();
     if (cached) session.save_cache(options.prompt_cache);
+    stats.add(counted.statistics());
 
     if (options.json)
         print_json(result_json(options, result, generate.sampler.seed, writer.tokens()), terminal);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -22,9 +23,10 @@ struct RunOptions {
     SamplerOptions sampler;
     std::optional<uint64_t> seed;  ///< none: drawn, and shown with the statistics
     bool ignore_end = false;
-    bool echo = false;         ///< write the prompt before its continuation
-    bool quiet = false;        ///< no statistics
-    std::string prompt_cache;  ///< read when it exists, written afterwards
+    bool echo = false;            ///< write the prompt before its continuation
+    bool quiet = false;           ///< no statistics
+    std::filesystem::path stats;  ///< counts are added to this file; empty: none
+    std::string prompt_cache;     ///< read when it exists, written afterwards
     bool json = false;
 };
 

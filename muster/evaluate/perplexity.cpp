@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "muster/core/error.h"
+#include "muster/evaluate/pass_recorder.h"
 #include "muster/generate/token_losses.h"
 
 namespace muster {
@@ -103,16 +104,24 @@ class Evaluation {
                  int64_t done_before) const {
         Scored out;
         out.layer_experts.resize(model_.config().layers.size());
-        const LossOptions loss{.window = options_.window, .stride = options_.stride, .pass = {}};
+        PassRecorder recorder(model_.config().num_layers(), options_.sinks);
+        const bool recorded = done_before == 0 && !options_.sinks.empty();
         int64_t done = done_before;
         const auto total = corpus_.scored * static_cast<int64_t>(options_.policies.size());
+        LossOptions loss{.window = options_.window,
+                         .stride = options_.stride,
+                         .pass = {},
+                         .sink = recorded ? &recorder : nullptr};
+        if (options_.progress)
+            loss.progress = [&](std::string_view what, int64_t of_text, int64_t) {
+                return options_.progress(what, done + of_text, total);
+            };
         for (size_t d = 0; d < corpus_.documents.size(); ++d) {
+            if (recorded) recorder.begin(*corpus_.documents[d], corpus_.tokens[d]);
             const TokenLosses losses =
                 token_losses(context, cache, routing, corpus_.tokens[d], loss);
             add_document(d, losses, out);
             done += static_cast<int64_t>(losses.loss.size());
-            if (options_.progress && !options_.progress("scoring", done, total))
-                throw Error("evaluation", "the evaluation was stopped");
         }
         return out;
     }

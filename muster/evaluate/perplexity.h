@@ -9,6 +9,7 @@
 #include "muster/core/progress.h"
 #include "muster/core/stats.h"
 #include "muster/evaluate/documents.h"
+#include "muster/evaluate/token_sink.h"
 #include "muster/kernels/matmul.h"
 #include "muster/model/model.h"
 #include "muster/routing/policy.h"
@@ -24,7 +25,8 @@ struct EvaluateOptions {
     Compute compute = Compute::f32;
     DType kv = DType::f32;  ///< of keys and values
     double confidence = 0.95;
-    Progress progress;  ///< in tokens over all policies; returning false throws Error
+    Progress progress;              ///< in tokens over all policies; returning false throws Error
+    std::vector<TokenSink*> sinks;  ///< see every token under the first policy
 };
 
 /// Loss over a set of tokens.

@@ -35,6 +35,9 @@ struct Scoring {
                     static_cast<float>(negative_log_likelihood(row, tokens[at + i + 1]));
             });
         }
+        if (options.sink != nullptr)
+            options.sink->scored(first, static_cast<int>(skipped),
+                                 std::span(out.loss).subspan(first + skipped, wanted));
         for (int i = 0; i < wanted; ++i) {
             const auto counts = context.experts_of(static_cast<int>(skipped) + i);
             std::copy(counts.begin(), counts.end(),
@@ -45,6 +48,8 @@ struct Scoring {
     /// Scores the tokens [from, end) in a window that starts at `begin`.
     void window(size_t begin, size_t from, size_t end) {
         cache.truncate(0);
+        PassOptions pass = options.pass;
+        if (options.sink != nullptr) pass.trace = options.sink;
         const size_t most = context.max_rows();
         // Row t predicts token t + 1, so the last token of the window needs no row.
         for (size_t first = begin; first + 1 < end; first += most) {
@@ -52,8 +57,12 @@ struct Scoring {
             rows.clear();
             for (size_t t = first; t < last; ++t)
                 rows.push_back({tokens[t], &cache, &routing, t + 1 >= from});
-            context.forward(rows, options.pass);
+            context.forward(rows, pass);
             take(first, from > first + 1 ? std::min(from - 1, last) - first : 0);
+            const auto done = static_cast<int64_t>(std::max(from - 1, last));
+            if (options.progress &&
+                !options.progress("scoring", done, static_cast<int64_t>(out.loss.size())))
+                throw Error("token losses", "the scoring was stopped");
         }
     }
 };

@@ -10,10 +10,20 @@
 
 namespace muster {
 
+/// Sees the passes of a scoring: layer() for each MoE layer of a pass, then scored().
+class ScoringSink : public TraceSink {
+  public:
+    /// Row skipped + i of the pass, which stands at first + skipped + i in the text, predicted the
+    /// next token with losses[i]; the other rows are context that was scored before.
+    virtual void scored(size_t first, int skipped, std::span<const float> losses) = 0;
+};
+
 struct LossOptions {
     int window = 0;  ///< tokens per window; 0: the model's context length
     int stride = 0;  ///< how far windows advance over a longer text; 0: half a window
     PassOptions pass = {};
+    ScoringSink* sink = nullptr;  ///< takes the place of pass.trace where it is given
+    Progress progress = {};       ///< in the text's scored tokens; returning false throws Error
 };
 
 /// What the model makes of a text.

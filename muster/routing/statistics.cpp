@@ -15,7 +15,13 @@ void fit(LoadStatistics& statistics, size_t experts) {
         statistics.load.resize(experts);
         statistics.weight.resize(experts);
     }
+    // Training checkpoints restore loads and weights alone.
+    if (statistics.scored.empty()) {
+        statistics.scored.resize(experts);
+        statistics.loss.resize(experts);
+    }
     MUSTER_ASSERT(statistics.load.size() == experts && statistics.weight.size() == experts);
+    MUSTER_ASSERT(statistics.scored.size() == experts && statistics.loss.size() == experts);
 }
 
 }  // namespace
@@ -29,12 +35,33 @@ void LoadStatistics::add(const RouteTable& routes) {
     tokens += routes.tokens();
 }
 
+void LoadStatistics::add(int num_experts, std::span<const int32_t> experts,
+                         std::span<const float> weights) {
+    fit(*this, static_cast<size_t>(num_experts));
+    for (size_t i = 0; i < experts.size(); ++i) {
+        ++load[experts[i]];
+        weight[experts[i]] += weights[i];
+    }
+    ++tokens;
+}
+
+void LoadStatistics::add_loss(std::span<const int32_t> experts, double nats) {
+    for (const int32_t e : experts) {
+        ++scored[e];
+        loss[e] += nats;
+    }
+}
+
 void LoadStatistics::merge(const LoadStatistics& other) {
     if (other.load.empty()) return;
     fit(*this, other.load.size());
     for (size_t e = 0; e < load.size(); ++e) {
         load[e] += other.load[e];
         weight[e] += other.weight[e];
+    }
+    for (size_t e = 0; e < other.scored.size(); ++e) {
+        scored[e] += other.scored[e];
+        loss[e] += other.loss[e];
     }
     tokens += other.tokens;
 }

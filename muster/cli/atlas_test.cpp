@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// trace, atlas, stats, --stats and --chart in process, on a tiny random model.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "muster/cli/test_terminal.h"
+#include "muster/core/atomic_file.h"
+
+namespace muster::cli {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class Seeing : public ::testing::Test {
+  protected:
+    Seeing() { t.terminal.data_paths = {model / ""}; }
+    std::string at(const std::string& name) const { return (model / name).string(); }
+    json document(std::vector<std::string> words) {
+        words.push_back("--json");
+        EXPECT_EQ(t.run(words), 0) << t.err.str();
+        return json::parse(t.out.str(), nullptr, false);
+    }
+    /// One sentence, and no file.
+    void expect_error(const std::vector<std::string>& words, const std::string& says,
+                      const std::string& unwritten) {
+        EXPECT_EQ(t.run(words), 1);
+        EXPECT_THAT(t.err.str(), HasSubstr(says));
+        EXPECT_TRUE(t.err.str().starts_with("muster: ["));
+        EXPECT_EQ(t.err.str().find('\n'), t.err.str().size() - 1) << t.err.str();
+        EXPECT_EQ(t.out.str(), "");
+        for (const auto& entry : std::filesystem::directory_iterator(model / ""))
+            EXPECT_THAT(entry.path().string(), Not(HasSubstr(unwritten)));
+    }
+    int64_t tokens_of(const std::string& stats) {
+        const json d = document({"stats", stats});
+        int64_t sum = 0;
+        for (const auto& [policy, n] : d.at("policies").items()) sum += n.get<int64_t>();
+        return sum;
+    }
+
+    TinyModel model;
+    TestTerminal t;
+    std::string letters = (model / "heldout/letters.txt").string();
+};
+
+TEST_F(Seeing, TraceWritesALinePerToken) {
+    const json d = document({"trace", "default", letters, "-o", at("t.jsonl"), "--routing",
+                             "top-k:3", "--tokens", "20", "--stats", at("s.json")});
+    EXPECT_EQ(d.at("tokens"), 20);
+    const std::string text = read_file(model / "t.jsonl");
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 21);
+    EXPECT_THAT(text, HasSubstr("\"routing\":\"top-k:3\""));
+    EXPECT_THAT(text, HasSubstr("\"domain\":\"letters\""));
+    EXPECT_EQ(tokens_of(at("s.json")), 20);
+    ASSERT_EQ(t.run({"trace", "default", letters, "-o", at("t.jsonl")}), 0) << t.err.str();
+    EXPECT_THAT(t.out.str(), HasSubstr("tokens"));
+}
+
+TEST_F(Seeing, StatisticsGrowFromRunToRun) {
+    const std::string file = at("s.json");
+    ASSERT_EQ(t.run({"run", "default", "-p", "the", "-n", "4", "--ignore-end", "--stats", file}), 0)
+        << t.err.str();
+    const int64_t first = tokens_of(file);
+    EXPECT_GE(first, 4);
+    document({"eval", "default", letters, "--tokens", "10", "--routing", "top-k:1", "--routing",
+              "model", "--stats", file});
+    EXPECT_EQ(tokens_of(file), first + 10);
+    document({"atlas", "default", letters, "--tokens", "12", "-o", at("a.html"), "--stats", file});
+    EXPECT_EQ(tokens_of(file), first + 22);
+    const json d = document({"stats", file, file, "-o", at("both.json"), "--csv", at("both.csv")});
+    EXPECT_EQ(d.at("policies").at("top-k:1"), 20);
+    EXPECT_EQ(tokens_of(at("both.json")), 2 * (first + 22));
+    EXPECT_TRUE(read_file(model / "both.csv").starts_with("layer,expert,tokens,"));
+    ASSERT_EQ(t.run({"stats", file}), 0);
+    EXPECT_THAT(t.out.str(), HasSubstr("busiest"));
+}
+
+TEST_F(Seeing, StatisticsOfAnotherModelAreRefusedBeforeTheWork) {
+    document({"eval", "default", letters, "--tokens", "10", "--stats", at("s.json")});
+    const std::string before = read_file(model / "s.json");
+    ASSERT_EQ(t.run({"quantize", "default", at("q.gguf"), "Q8_0"}), 0) << t.err.str();
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{"eval", at("q.gguf"), letters},
+          {"run", at("q.gguf"), "-p", "x", "-n", "1"},
+          {"atlas", at("q.gguf"), letters, "-o", at("new.html")},
+          {"trace", at("q.gguf"), letters, "-o", at("new.jsonl")}}) {
+        auto all = words;
+        all.insert(all.end(), {"--stats", at("s.json")});
+        expect_error(all, "statistics of another model", "/new.");
+    }
+    EXPECT_EQ(read_file(model / "s.json"), before);
+    write_file(model / "s.json", before.substr(0, before.size() / 2));
+    expect_error({"stats", at("s.json"), "--csv", at("new.csv")}, "no statistics file", "/new.");
+}
+
+TEST_F(Seeing, AtlasComparesPolicies) {
+    const json d = document({"atlas", "default", letters, "-o", at("a.html"), "--routing", "model",
+                             "--routing", "top-k:1"});
+    EXPECT_GT(d.at("tokens"), 20);
+    EXPECT_EQ(d.at("bytes"), std::filesystem::file_size(model / "a.html"));
+    const std::string html = read_file(model / "a.html");
+    EXPECT_THAT(html, HasSubstr("<title>top-k:1: "));
+    EXPECT_THAT(html, HasSubstr("\"letters\""));
+    ASSERT_EQ(t.run({"atlas", "default", letters, "-o", at("b.html")}), 0);
+    EXPECT_THAT(read_file(model / "b.html"), Not(HasSubstr("<title>model: ")));
+}
+
+TEST_F(Seeing, AtlasShowsPlans) {
+    std::string text;
+    for (int i = 0; i < 20; ++i) text += "the theme of letter " + std::to_string(i * i) + ", ";
+    write_file(model / "long.txt", text);
+    document({"calibrate", "default", at("long.txt"), "-o", at("plan.json")});
+    document({"atlas", "default", letters, "-o", at("a.html"), "--plan", at("plan.json")});
+    EXPECT_THAT(read_file(model / "a.html"), HasSubstr("\"plan\":{\"name\":\"plan.json\""));
+    document({"atlas", "default", letters, "-o", at("b.html"), "--routing", "top-k:2", "--routing",
+              "plan:" + at("plan.json")});
+    EXPECT_THAT(read_file(model / "b.html"), HasSubstr("\"plan\":{\"name\":\"plan.json\""));
+    document(
+        {"trace", "default", letters, "-o", at("t.jsonl"), "--routing", "plan:" + at("plan.json")});
+    write_file(model / "bad.json", "{}");
+    expect_error({"atlas", "default", letters, "-o", at("new.html"), "--plan", at("bad.json")},
+                 "bad.json", "/new.");
+}
+
+TEST_F(Seeing, ChartsOfPolicies) {
+    const std::vector<std::string> words{"eval",      "default", letters,   "--routing", "model",
+                                         "--routing", "top-k:1", "--chart", at("c.svg")};
+    ASSERT_EQ(t.run(words), 0) << t.err.str();
+    EXPECT_TRUE(read_file(model / "c.svg").starts_with("<svg"));
+    auto page = words;
+    page.back() = at("c.html");
+    ASSERT_EQ(t.run(page), 0) << t.err.str();
+    EXPECT_TRUE(read_file(model / "c.html").starts_with("<!DOCTYPE html>"));
+    page.back() = at("new.png");
+    expect_error(page, "ends in .svg or .html", "/new.");
+}
+
+TEST_F(Seeing, BadInputLeavesNothing) {
+    write_file(model / "empty.txt", "");
+    for (const char* command : {"trace", "atlas"}) {
+        const std::string out = at("new.out");
+        expect_error({command, "default", at("empty.txt"), "-o", out}, "no text", "/new.");
+        expect_error({command, "default", "/nowhere.txt", "-o", out}, "nowhere.txt", "/new.");
+        expect_error({command, "default", letters, "-o", out, "--routing", "top-k:99"}, "",
+                     "/new.");
+        expect_error({command, "default", letters, "-o", "/nowhere/x"}, "/nowhere/x", "/new.");
+        int calls = 0;
+        t.terminal.interrupted = [&] { return ++calls > 1; };
+        EXPECT_EQ(t.run({command, "default", letters, letters, "-o", out, "--no-check"}), 130);
+        t.terminal.interrupted = {};
+        EXPECT_FALSE(std::filesystem::exists(out));
+    }
+    expect_error({"stats", "/nowhere.json"}, "nowhere.json", "/new.");
+}
+
+}  // namespace
+}  // namespace muster::cli
