@@ -106,7 +106,6 @@ struct ForwardContext::Impl {
     RouteTable routes;
     RouteTable single;
     std::vector<int32_t> experts;      ///< [T, L]
-    std::vector<double> mean_experts;  ///< [L] scratch
 };
 
 }  // namespace muster
