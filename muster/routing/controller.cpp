@@ -120,10 +120,8 @@ void SpeedController::move(double mean) noexcept {
     const double late = seconds_now_ - kSpeedTokens * per_token;
     const double end = 0.01 * (s.high - s.low);
     const bool fewest = mean <= s.low + end, most = mean >= s.high - end;
-    if (!(fewest && late > 0) && !(most && late < 0)) {
-        const double bound = kSpeedTokens * per_token;
-        debt_ = std::clamp(debt_ + late, -bound, bound);
-    }
+    const double bound = kSpeedTokens * per_token;  // winds up no further, also out of reach
+    debt_ = std::clamp(debt_ + late, -bound, bound);
     const double experts = per_token / unit() - s.fixed;
     const double wanted = (per_token - debt_ / kSpeedHorizon) / unit() - s.fixed;
     beyond_ = fewest && experts < s.low  ? std::min(beyond_, 0) - 1
