@@ -124,6 +124,7 @@ int eval_task_command(const EvalOptions& options, Terminal& terminal) {
     const Engine engine =
         load_engine(options.model, options.engine,
                     {.context = options.window, .sequences = caches, .exact = true}, terminal);
+    open_plans(evaluate.policies, *engine.model);
     evaluate.window = engine.context;
     evaluate.compute = engine.compute;
     evaluate.kv = engine.kv;

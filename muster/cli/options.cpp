@@ -123,6 +123,38 @@ void task_options(CLI::App* c, EvalOptions& o) {
     lens->excludes(c->get_option("--by-file"));
 }
 
+CLI::App* add_batch(CLI::App& app, BatchOptions& o) {
+    auto* c = app.add_subcommand("batch", "Answer a file of requests, each under its own policy");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
+    c->add_option("REQUESTS", o.requests, "One JSON object a line (-: standard input)")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("-o,--output", o.output, "Write the answers to a file, as a whole")
+        ->type_name("FILE");
+    c->add_option("--routing", o.routing, "Of requests that name none (model)")
+        ->type_name("POLICY");
+    c->add_option("--plan", o.plans, "A plan that requests may name as plan:FILE; may repeat")
+        ->type_name("FILE")
+        ->allow_extra_args(false);
+    c->add_option("--chat-template", o.chat_template, "A Jinja template instead of the model's")
+        ->type_name("FILE");
+    whole(c, "--sequences", o.sequences, 1, 4096, "Requests worked on at once (8)");
+    whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens of each (the model's context)");
+    whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens of an answer (until it ends)");
+    sampler_options(c, o.sampler);
+    seed_option(c, o.seed, "Of the random choices (a new one each time)");
+    c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
+    c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    c->footer(
+        "A request: {\"id\": 7, \"prompt\": \"Once\", \"routing\": \"mean:3\", \"max_tokens\": "
+        "50}\n"
+        "Examples:\n"
+        "  muster batch default requests.jsonl -o answers.jsonl\n"
+        "  muster batch model.gguf - --sequences 16 < requests.jsonl");
+    return c;
+}
+
 CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     auto* c = app.add_subcommand("eval", "Score texts or published tasks under routing policies");
     model_options(c, o.model);
@@ -369,6 +401,7 @@ CLI::App* add_completion(CLI::App& app, CompletionOptions& o) {
 struct Program {
     RunOptions run;
     ChatOptions chat;
+    BatchOptions batch;
     EvalOptions eval;
     InspectOptions inspect;
     BenchOptions bench;
@@ -404,6 +437,7 @@ struct Program {
         add_demo(app, demo);
         add_run(app, run);
         add_chat(app, chat);
+        add_batch(app, batch);
         add_eval(app, eval);
         add_trace(app, trace);
         add_atlas(app, atlas);
@@ -425,6 +459,7 @@ struct Program {
         const std::string name = app.get_subcommands().front()->get_name();
         if (name == "run") return run;
         if (name == "chat") return chat;
+        if (name == "batch") return batch;
         if (name == "eval") return eval;
         if (name == "inspect") return inspect;
         if (name == "bench") return bench;

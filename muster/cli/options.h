@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "muster/cli/atlas.h"
+#include "muster/cli/batch.h"
 #include "muster/cli/bench.h"
 #include "muster/cli/calibrate.h"
 #include "muster/cli/chat.h"
@@ -28,7 +29,7 @@
 namespace muster::cli {
 
 using CommandOptions =
-    std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
+    std::variant<RunOptions, ChatOptions, BatchOptions, EvalOptions, InspectOptions, BenchOptions,
                  TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
                  CalibrateOptions, TuneCommandOptions, TrainOptions, TraceOptions, AtlasOptions,
                  StatsOptions, DemoOptions, CompletionOptions>;

@@ -57,13 +57,29 @@ TEST(RoutingPolicy, ParsesEveryKey) {
 }
 
 TEST(RoutingPolicy, CanonicalTextsComeBackUnchanged) {
-    for (const char* text :
-         {"model", "model,max=4", "top-k:4", "top-k:10000/65535", "top-p:0.6,max=8", "top-p:1",
-          "top-p:1e-10", "relative:0", "relative:0.2,min=4", "threshold", "expert-choice:2.5",
-          "hash", "random:2", "mean:5", "mean:1.75/2", "top-k:2,weight=uniform",
-          "top-k:2,weight=softmax", "top-k:2,score=cosine", "plan:a/b:c.json",
-          "plan:x,ban=0.1,use=random-layers,lambda=0.25",
-          "top-k:2,score=relu,weight=raw,weight=scale:16,shared=on"})
+    for (const char* text : {"model",
+                             "model,max=4",
+                             "top-k:4",
+                             "top-k:10000/65535",
+                             "top-p:0.6,max=8",
+                             "top-p:1",
+                             "top-p:1e-10",
+                             "relative:0",
+                             "relative:0.2,min=4",
+                             "threshold",
+                             "expert-choice:2.5",
+                             "hash",
+                             "random:2",
+                             "mean:5",
+                             "mean:1.75/2",
+                             "speed:20",
+                             "speed:0.5,min=2",
+                             "plan:a/b:c.json",
+                             "plan:x,ban=0.1,use=random-layers,lambda=0.25",
+                             "top-k:2,weight=uniform",
+                             "top-k:2,weight=softmax",
+                             "top-k:2,score=cosine",
+                             "top-k:2,score=relu,weight=raw,weight=scale:16,shared=on"})
         EXPECT_EQ(RoutingPolicy::parse(text).to_string(), text);
 }
 
@@ -73,7 +89,8 @@ RoutingPolicy random_policy(Random& random) {
     const SelectionName& line = kSelectionNames[random.below(std::size(kSelectionNames))];
     p.selection = line.value;
     const bool none = line.kind == ValueKind::none || line.kind == ValueKind::name;
-    const int values = none ? 0 : 1 + static_cast<int>(random.below(4));
+    const int most = line.kind == ValueKind::speed ? 1 : 4;
+    const int values = none ? 0 : 1 + static_cast<int>(random.below(most));
     for (int i = 0; i < values; ++i) {
         const double share = 1 - random.uniform();
         if (line.kind == ValueKind::count)
@@ -120,13 +137,14 @@ struct BadText {
 TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
     const BadText cases[] = {
         {"", "''", "model, top-k, top-p"},
-        {"speed:20", "'speed:20'", "mean or plan"},
         {"plan", "'plan'", "'plan:' and a number"},
         {"plan:", "'plan:'", "'plan:' and a name"},
         {"plan:x,use=some", "'use=some'", "both, layers, experts"},
         {"plan:x,lambda=-1", "'lambda=-1'", "a weight from 0"},
         {"top-k:2,lambda=1", "'lambda'", "plan:NAME before it"},
         {"top-k:2,use=layers", "'use'", "plan:NAME before it"},
+        {"speed:0", "'speed:0'", "a positive number of tokens per second"},
+        {"speed:20/30", "'speed:20/30'", "one speed for all layers"},
         {"Top-k:4", "'Top-k:4'", "model, top-k"},
         {" top-k:4", "' top-k:4'", "model, top-k"},
         {"top-k", "'top-k'", "'top-k:' and a number"},
