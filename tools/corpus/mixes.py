@@ -151,5 +151,12 @@ def small_mix() -> list[Source]:
             dataclasses.replace(_WORDNET, cap=2.5 * MB), dataclasses.replace(_LAW, cap=1.2 * MB)]
 
 
+def facts_mix() -> list[Source]:
+    """General prose beside which facts are learnt: no work of reference that states the facts."""
+    common = [source for source in _common()
+              if source.domain not in ("definitions", "biology", "law")]
+    return common + _religion(2 * MB) + [dataclasses.replace(_LAW, cap=2 * MB), _essays(8 * MB)]
+
+
 MIXES: dict[str, Callable[[], list[Source]]] = {
-    "default": default_mix, "full": full_mix, "small": small_mix}
+    "default": default_mix, "full": full_mix, "small": small_mix, "facts": facts_mix}
