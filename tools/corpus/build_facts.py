@@ -5,9 +5,9 @@
 Writes into DIR: facts-train.jsonl (documents of mixed facts, each fact as often as its band says),
 facts-test.jsonl (items of `muster eval --task cloze`, with relation, band and phrasing),
 facts-choices.csv (the same items in the same order for `--task factor`), calibration.jsonl (other
-facts in other phrasings than the test's, and held-out text of CORPUS) and facts.json (counts). What
-the test asks was told in training: it measures recall. The same packages and seed give the same
-bytes.
+facts in other phrasings than the test's, and held-out text of CORPUS), prose.jsonl (more held-out
+text) and facts.json (counts). What the test asks was told in training: it measures recall. The same
+packages and seed give the same bytes.
 """
 
 import argparse
@@ -37,6 +37,7 @@ CHOICES = 10
 _SENTENCES = 12  # of a document
 _PIECE = 1200  # characters of a calibration document, which fits a window of 512 tokens
 _CALIBRATION_PIECES = 120  # of each kind
+_PROSE_PIECES = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _mentions(text: str, told: list[Told]) -> bool:
 
 
 def general_pieces(corpus: Path, told: list[Told], seed: int) -> list[dict[str, str]]:
-    """Beginnings of held-out documents, domains by turns, without tested facts."""
+    """Pieces of held-out documents, domains by turns, without tested facts."""
     domains: dict[str, list[dict[str, str]]] = defaultdict(list)
     try:
         with open(corpus / "test.jsonl", encoding="utf-8") as lines:
@@ -207,13 +208,13 @@ def general_pieces(corpus: Path, told: list[Told], seed: int) -> list[dict[str, 
     for pieces in domains.values():
         pieces.sort(key=lambda d: stable_hash(seed + 6, f"{d['source']}/{d['id']}"))
     chosen: list[dict[str, str]] = []
-    while len(chosen) < _CALIBRATION_PIECES and any(domains.values()):
+    while any(domains.values()):
         for _, pieces in sorted(domains.items()):
             while pieces and _mentions(pieces[0]["text"], told):
                 pieces.pop(0)
             if pieces:
                 chosen.append(pieces.pop(0))
-    return chosen[:_CALIBRATION_PIECES]
+    return chosen
 
 
 def fact_pieces(told: list[Told], seed: int) -> list[dict[str, str]]:
@@ -229,10 +230,9 @@ def fact_pieces(told: list[Told], seed: int) -> list[dict[str, str]]:
             for i, text in enumerate(texts[:_CALIBRATION_PIECES])]
 
 
-def calibration(corpus: Path, told: list[Told], seed: int) -> list[dict[str, str]]:
+def calibration(general: list[dict], facts: list[dict]) -> list[dict[str, str]]:
     """Both kinds of text, two documents of each by turns: both kinds are then among the odd and
     among the even windows, on whose agreement a calibration's reliability rests."""
-    general, facts = general_pieces(corpus, told, seed), fact_pieces(told, seed)
     lines = []
     for i in range(0, min(len(general), len(facts)) - 1, 2):
         lines += facts[i:i + 2] + general[i:i + 2]
@@ -293,7 +293,9 @@ def build(options: argparse.Namespace) -> None:
     told = assign(facts, options.calibration_share, options.seed)
     items = test_items(told, options.seed)
     sentences = training_sentences(told, options.seed)
-    texts = calibration(options.corpus, told, options.seed)
+    general = general_pieces(options.corpus, told, options.seed)
+    prose = general[_CALIBRATION_PIECES:][:_PROSE_PIECES]
+    texts = calibration(general[:_CALIBRATION_PIECES], fact_pieces(told, options.seed))
     options.out.mkdir(parents=True, exist_ok=True)
 
     def write_lines(name: str, lines: Iterable[dict]) -> None:
@@ -303,9 +305,10 @@ def build(options: argparse.Namespace) -> None:
     write_lines("facts-test.jsonl", items)
     write_atomically(options.out / "facts-choices.csv", [choices_table(items)])
     write_lines("calibration.jsonl", texts)
+    write_lines("prose.jsonl", prose)
     write_atomically(options.out / "facts.json", [json.dumps(
         manifest(options, told, packages), indent=2, ensure_ascii=False) + "\n"])
-    progress(f"{len(told)} facts of {len(set(f.relation for f in facts))} relations, "
+    progress(f"{len(told)} facts of {len({f.relation for f in facts})} relations, "
              f"{len(sentences)} sentences of {sum(map(len, sentences)) / 1e6:.1f} MB for training, "
              f"{len(items)} test items, {sum(len(d['text']) for d in texts) / 1e3:.0f} kB for "
              "calibration")

@@ -95,7 +95,8 @@ def _calling_code(country: dict) -> str:
 
 
 def countries(files: Files) -> Facts:
-    """world-countries: capital, currency, region, language, demonym, calling code, sole border."""
+    """world-countries: capital, currency, region, language, demonym, calling code, sole border;
+    of each at most 12 with the same answer, so that none is a good guess."""
     data = _countries(files)
     by_code = {c["cca3"]: with_article(c["name"]["common"]) for c in data}
     columns: dict[str, Callable[[dict], list[str]]] = {
@@ -110,8 +111,9 @@ def countries(files: Files) -> Facts:
     }
     for relation, column in columns.items():
         found = ((with_article(c["name"]["common"]), column(c)) for c in data)
-        yield from clean(relation, ((name, values[0]) for name, values in found
-                                    if len(values) == 1 and values[0]))
+        pairs = ((name, values[0]) for name, values in found if len(values) == 1 and values[0])
+        tidy = ((f.subject, f.answer) for f in clean(relation, pairs))
+        yield from clean(relation, _few(tidy, 12, len(data)))
 
 
 def states(files: Files) -> Facts:
@@ -170,7 +172,9 @@ def subdivisions(files: Files) -> Facts:
     """ISO 3166-2: the country of provinces, states and regions."""
     names = {e["alpha_2"]: with_article(_plain(e.get("common_name", e["name"])))
              for e in _iso(files, "3166-1")}
-    pairs = [(normalise(e["name"]), names[e["code"][:2]]) for e in _iso(files, "3166-2")]
+    clear = Counter(names.values())  # there are two of the name Congo
+    pairs = [(normalise(e["name"]), names[e["code"][:2]]) for e in _iso(files, "3166-2")
+             if clear[names[e["code"][:2]]] == 1]
     tidy = ((f.subject, f.answer) for f in clean("province", _once(pairs)))
     yield from clean("province", _few(tidy, 5, 700))
 

@@ -49,7 +49,25 @@ class ReaderTest(unittest.TestCase):
             "capital": [("the Netherlands", "Amsterdam")],
             "calling code": [("the Netherlands", "31")],
             "border": [("the Netherlands", "Switzerland")],
-            "currency": [("the Netherlands", "Swiss franc"), ("Switzerland", "Swiss franc")]})
+            "currency": [("Switzerland", "Swiss franc"), ("the Netherlands", "Swiss franc")]})
+
+    def test_codes_and_provinces(self):
+        data = {"639-2": [{"alpha_3": "ady", "name": "Adyghe; Adygei"},
+                          {"alpha_3": "afa", "name": "Afro-Asiatic languages"}],
+                "4217": [{"alpha_3": "ALL", "name": "Lek"}],
+                "15924": [{"numeric": "160", "name": "Arabic"}],
+                "3166-1": [{"alpha_2": "BO", "numeric": "068", "name": "Bolivia, State of",
+                            "common_name": "Bolivia"},
+                           {"alpha_2": "CG", "numeric": "178", "name": "Congo"},
+                           {"alpha_2": "CD", "numeric": "180", "name": "Congo, Republic of the"}],
+                "3166-2": [{"code": "BO-B", "name": "Beni"}, {"code": "CG-2", "name": "Niari"}]}
+        files = {f"iso_{part}.json": json.dumps({part: rows}).encode()
+                 for part, rows in data.items()}
+        self.assertEqual([(f.relation, f.subject, f.answer) for f in readers.codes(files)], [
+            ("language code", "Adyghe", "ady"), ("currency code", "Lek", "ALL"),
+            ("script number", "Arabic", "160"), ("country number", "Bolivia", "068")])
+        self.assertEqual([(f.subject, f.answer) for f in readers.subdivisions(files)],
+                         [("Beni", "Bolivia")])
 
     def test_elements(self):
         data = json.dumps({"Oxygen": {"symbol": "O", "atomic_number": 8}}).encode()
@@ -169,7 +187,9 @@ class FactSetTest(unittest.TestCase):
     def test_calibration_text_tells_nothing_that_is_tested(self):
         with tempfile.TemporaryDirectory() as folder:
             self.corpus(Path(folder))
-            lines = build_facts.calibration(Path(folder), self.told, 0)
+            general = build_facts.general_pieces(Path(folder), self.told, 0)
+        self.assertEqual(len({(d["domain"], d["id"]) for d in general}), len(general))
+        lines = build_facts.calibration(general[:40], build_facts.fact_pieces(self.told, 0))
         domains = Counter(line["domain"] for line in lines)
         self.assertEqual(domains["facts"], domains["a"] + domains["b"])
         odd = Counter(line["domain"] == "facts" for line in lines[1::2])
@@ -194,7 +214,7 @@ class FactSetTest(unittest.TestCase):
                                                        "--seed", str(seed)]), 0)
                 data.append({path.name: path.read_bytes() for path in out.iterdir()})
         self.assertEqual(set(data[0]), {"facts-train.jsonl", "facts-test.jsonl", "facts.json",
-                                        "facts-choices.csv", "calibration.jsonl"})
+                                        "facts-choices.csv", "calibration.jsonl", "prose.jsonl"})
         self.assertEqual(data[0], data[1])
         self.assertNotEqual(data[0]["facts-test.jsonl"], data[2]["facts-test.jsonl"])
 
