@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,11 +45,14 @@ def fail(message):
 
 
 def run(command, folder, output=None):
-    """Runs a command in a folder; its standard output goes to a file, which appears when all is well."""
+    """Runs a command in a folder; its standard output goes to a file, which appears when all is well. Ctrl-C is the command's, which
+    saves what it can and ends."""
     print("+ " + " ".join(map(str, command)), file=sys.stderr, flush=True)
     partial = output.with_name(output.name + ".tmp") if output else None
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     with open(partial or os.devnull, "wb") as out:
         code = subprocess.run(list(map(str, command)), cwd=folder, stdout=out, check=False).returncode
+    signal.signal(signal.SIGINT, before)
     if code != 0:
         fail(f"{command[0]} {command[1]} ended with exit code {code}; the same command goes on from here")
     if output:

@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import sys
 import tempfile
 import tomllib
 import unittest
@@ -168,6 +169,11 @@ class StepsTest(unittest.TestCase):
             with self.assertRaisesRegex(SystemExit, "exit code 3"):
                 tool.run(["sh", "-c", "echo half; exit 3"], folder, Path(folder) / "out")
             self.assertFalse((Path(folder) / "out").exists())
+
+    def test_an_interrupted_command_ends_by_itself(self):
+        script = "import os, signal, sys, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.5); sys.exit(130)"
+        with self.assertRaisesRegex(SystemExit, "exit code 130"):
+            tool.run([sys.executable, "-c", script], "/")
 
     def test_tables_go_between_the_marks(self):
         with tempfile.TemporaryDirectory() as folder:
