@@ -10,6 +10,8 @@ step "format and include directions"
 tools/check.sh --fast
 step "corpus tools"
 /usr/bin/python3 -m unittest discover -q -s tools/corpus -p 'test_*.py'
+step "tables of the recall of facts"
+/usr/bin/python3 -m unittest discover -q -s tools -p 'test_*.py'
 step "unit tests"
 ctest --test-dir build/test --output-on-failure --progress -j "$(nproc)"
 step "installed package"

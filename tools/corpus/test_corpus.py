@@ -337,6 +337,7 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(len(domains["default"]), 14)
         self.assertEqual(len(domains["full"]), 14)
         self.assertFalse(domains["default"] & {"brown", "e-mail"})
+        self.assertFalse(domains["facts"] & {"definitions", "dictionary", "e-mail"})
         self.assertTrue(all(source.package.kind == "npm" for source in mixes.small_mix()))
 
 
