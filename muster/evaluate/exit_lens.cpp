@@ -7,6 +7,7 @@
 
 #include "muster/core/error.h"
 #include "muster/evaluate/residual_lens.h"
+#include "muster/generate/token_losses.h"
 #include "muster/model/forward.h"
 
 namespace muster {
@@ -84,13 +85,17 @@ class Reading {
 
     void read(std::span<const int32_t> tokens, RequestRouting& routing, bool blocks, Sums& sums) {
         sums.units.emplace_back();
+        routing.restart();
         size_t seen = 1;  // token `seen` is the next to be predicted
         for (size_t begin = 0; seen < tokens.size(); begin += static_cast<size_t>(stride_)) {
             const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(window_));
             cache_.truncate(0);
-            const auto most = static_cast<size_t>(context_.max_rows());
-            for (size_t at = begin; at + 1 < end; at += most)
-                pass(tokens, at, std::min(end - 1, at + most), seen, routing, blocks, sums);
+            for (size_t at = begin, stop = begin; at + 1 < end; at = stop) {
+                const int most =
+                    std::min(context_.max_rows(), routing.rows_until_update(cache_.length()));
+                stop = std::min(end - 1, at + static_cast<size_t>(most));
+                pass(tokens, at, stop, seen, routing, blocks, sums);
+            }
             seen = end;
         }
     }
@@ -185,7 +190,7 @@ ExitLensResult exit_lens(const Model& model, const std::vector<Document>& docume
     std::vector<RequestRouting> routings;
     routings.reserve(options.policies.size());
     for (const RoutingPolicy& policy : options.policies)
-        routings.emplace_back(model.config(), policy);
+        routings.push_back(evaluation_routing(model.config(), policy));
     ExitLensResult out;
     const auto texts = encode(model, documents, options.max_tokens, out.tokens);
     const bool blocks = texts.size() < kFewDocuments;

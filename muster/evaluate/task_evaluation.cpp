@@ -9,6 +9,7 @@
 #include "muster/evaluate/continuations.h"
 #include "muster/evaluate/task_metrics.h"
 #include "muster/generate/scheduler.h"
+#include "muster/generate/token_losses.h"
 #include "muster/tokenizer/jinja_text.h"
 
 namespace muster {
@@ -63,7 +64,7 @@ class ScoredItems final : public Items {
 
     std::vector<TaskRecord> run(const RoutingPolicy& policy,
                                 const std::function<void()>& step) override {
-        const RequestRouting routing = generation_routing(model_.config(), policy);
+        const RequestRouting routing = evaluation_routing(model_.config(), policy);
         KvCache cache(model_.config(), longest_, options_.kv);
         ForwardContext context(model_, executor_, std::min(options_.max_rows, longest_),
                                options_.compute);
@@ -224,7 +225,10 @@ TaskResult evaluate_task(const Model& model, const Task& task, const std::vector
                          Executor& executor, const TaskOptions& options) {
     if (options.policies.empty()) throw Error("task", "no policy is given, expected one");
     if (items.empty()) throw Error("task", "there is no item to evaluate");
-    for (const RoutingPolicy& policy : options.policies) generation_routing(model.config(), policy);
+    for (const RoutingPolicy& policy : options.policies) {
+        generation_routing(model.config(), policy);
+        evaluation_routing(model.config(), policy);
+    }
     const auto prepared = prepare(model, task, items, executor, options);
     const auto names = metric_names(task.kind);
     std::vector<size_t> all(items.size());

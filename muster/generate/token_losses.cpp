@@ -11,6 +11,13 @@ namespace {
 
 constexpr int kHeadRows = 32;  // rows of logits at a time: 32 * vocab floats
 
+void refuse_timed(const RequestRouting& routing) {
+    if (routing.timed())
+        throw Error("evaluation", "policy `" + routing.policy().to_string() +
+                                      "` follows the clock while text is written, expected one "
+                                      "that does not, such as mean:2");
+}
+
 struct Scoring {
     ForwardContext& context;
     KvCache& cache;
@@ -74,6 +81,12 @@ double negative_log_likelihood(std::span<const float> logits, int32_t target) no
     return log_sum_exp(logits) - logits[target];
 }
 
+RequestRouting evaluation_routing(const ModelConfig& config, const RoutingPolicy& policy) {
+    RequestRouting routing(config, policy);
+    refuse_timed(routing);
+    return routing;
+}
+
 TokenLosses token_losses(ForwardContext& context, KvCache& cache, RequestRouting& routing,
                          std::span<const int32_t> tokens, const LossOptions& options) {
     const int limit = std::min(context.model().config().context, cache.capacity());
@@ -87,10 +100,7 @@ TokenLosses token_losses(ForwardContext& context, KvCache& cache, RequestRouting
         throw Error("token losses", "a stride of " + std::to_string(stride) +
                                         " tokens, expected less than the window of " +
                                         std::to_string(size));
-    if (routing.timed() && options.pass.fixed_routes.empty())
-        throw Error("token losses", "policy `" + routing.policy().to_string() +
-                                        "` follows the clock while text is written, expected one "
-                                        "that does not, such as mean:2");
+    if (options.pass.fixed_routes.empty()) refuse_timed(routing);
     routing.restart();
     Scoring scoring{context, cache, routing, tokens, options, {}, {}};
     scoring.out.layers = context.model().config().num_layers();

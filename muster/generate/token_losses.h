@@ -35,6 +35,10 @@ struct TokenLosses {
     int layers = 0;
 };
 
+/// The routing of an evaluation. Throws Error when the policy cannot work on the model, or follows
+/// the clock while text is written (`speed:`).
+RequestRouting evaluation_routing(const ModelConfig& config, const RoutingPolicy& policy);
+
 /// Scores a text. Texts longer than a window are scored in overlapping windows: each token once, in
 /// the first window that holds it, with at least window - stride tokens before it from the second
 /// window on. `routing` keeps its controllers' state over the call. `cache` holds a window; its
