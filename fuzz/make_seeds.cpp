@@ -12,6 +12,8 @@
 #include "muster/core/test_directory.h"
 #include "muster/model/export.h"
 #include "muster/model/testing.h"
+#include "muster/routing/activation_plan.h"
+#include "muster/routing/statistics.h"
 #include "muster/tokenizer/byte_level.h"
 #include "muster/tokenizer/pre_tokenizer.h"
 #include "muster/tokenizer/tokenizer.h"
@@ -326,6 +328,27 @@ void seed_model(const fs::path& directory) {
                   fs::copy_options::overwrite_existing);
 }
 
+void seed_routing_files(const fs::path& directory) {
+    muster::ActivationPlan plan;
+    plan.experts_per_token = 2;
+    for (const int budget : {3, 0, 1}) {
+        muster::LayerEvidence& layer = plan.layers.emplace_back();
+        layer.budget = budget;
+        layer.experts.assign(budget > 0 ? 4 : 0, {{0.5, 0.25, 1}, 9, 2.5, true});
+    }
+    muster::write_plan(directory / "plan", plan);
+    plan.clusters.push_back({1,
+                             {{1, 0, 0, 0}, {}, {0, 1, 0, 0}},
+                             {{1, 2, 3, 4}, {}, {0, 0, 0, 0}},
+                             {{1, 0, 0, 1}, {}, {0, 0, 0, 0}}});
+    muster::write_plan(directory / "clusters", plan);
+    muster::write_file(directory / "statistics", muster::to_json(muster::RoutingStatistics{}));
+    for (const char* policy :
+         {"top-k:8/8/6", "top-p:0.6,max=8,ban=0.17", "mean:2.5,weight=scale:2,shared=off",
+          "plan:a/b.json,use=layers,lambda=0.2", "speed:20", "random:2,score=relu,force=1.2"})
+        muster::write_file(directory / std::string(policy).substr(0, 4), policy);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -342,6 +365,7 @@ int main(int argc, char** argv) {
         seed_chat_template(folder(argv[1], "fuzz_chat_template"));
         seed_hf_directory(folder(argv[1], "fuzz_hf_directory"));
         seed_model(folder(argv[1], "fuzz_model"));
+        seed_routing_files(folder(argv[1], "fuzz_routing_files"));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "make_seeds: %s\n", error.what());
         return 1;
