@@ -277,6 +277,8 @@ class Chat {
         if (stopped) text += "; stopped";
         if (r.stop == StopReason::max_tokens || r.stop == StopReason::context_full)
             text += "; " + describe(r.stop, session_.context());
+        const std::string speed = r.speed ? describe(*r.speed) : "";
+        if (!speed.empty() && !stopped) text += "; " + speed;
         const bool dim = terminal_.err_is_terminal && terminal_.colors != ColorDepth::none;
         say(dim ? "\033[2m[" + text + "]\033[0m" : "[" + text + "]");
     }

@@ -176,6 +176,35 @@ CLI::App* add_chat(CLI::App& app, ChatOptions& o) {
     return c;
 }
 
+CLI::App* add_batch(CLI::App& app, BatchOptions& o) {
+    auto* c = app.add_subcommand("batch", "Answer a file of requests, each under its own policy");
+    model_options(c, o.model);
+    engine_options(c, o.engine, "int8");
+    c->add_option("REQUESTS", o.requests, "One JSON object a line (-: standard input)")
+        ->required()
+        ->type_name("FILE");
+    c->add_option("-o,--output", o.output, "Write the answers to a file, as a whole")
+        ->type_name("FILE");
+    c->add_option("--routing", o.routing, "Of requests that name none (model)")
+        ->type_name("POLICY");
+    c->add_option("--chat-template", o.chat_template, "A Jinja template instead of the model's")
+        ->type_name("FILE");
+    whole(c, "--sequences", o.sequences, 1, 4096, "Requests worked on at once (8)");
+    whole(c, "--ctx", o.context, 1, INT32_MAX, "Most tokens of each (the model's context)");
+    whole(c, "-n,--tokens", o.tokens, 0, INT32_MAX, "Most tokens of an answer (until it ends)");
+    sampler_options(c, o.sampler);
+    seed_option(c, o.seed, "Of the random choices (a new one each time)");
+    c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
+    c->add_flag("-q,--quiet", o.quiet, "No statistics");
+    c->footer(
+        "A request: {\"id\": 7, \"prompt\": \"Once\", \"routing\": \"mean:3\", \"max_tokens\": "
+        "50}\n"
+        "Examples:\n"
+        "  muster batch default requests.jsonl -o answers.jsonl\n"
+        "  muster batch model.gguf - --sequences 16 < requests.jsonl");
+    return c;
+}
+
 /// Of `eval`, for published evaluation data and for the exit lens.
 void task_options(CLI::App* c, EvalOptions& o) {
     std::vector<std::string> names;
@@ -412,6 +441,7 @@ CLI::App* add_completion(CLI::App& app, CompletionOptions& o) {
 struct Program {
     RunOptions run;
     ChatOptions chat;
+    BatchOptions batch;
     EvalOptions eval;
     InspectOptions inspect;
     BenchOptions bench;
@@ -442,6 +472,7 @@ struct Program {
         add_demo(app, demo);
         add_run(app, run);
         add_chat(app, chat);
+        add_batch(app, batch);
         add_eval(app, eval);
         add_inspect(app, inspect);
         add_bench(app, bench);
@@ -458,6 +489,7 @@ struct Program {
         const std::string name = app.get_subcommands().front()->get_name();
         if (name == "run") return run;
         if (name == "chat") return chat;
+        if (name == "batch") return batch;
         if (name == "eval") return eval;
         if (name == "inspect") return inspect;
         if (name == "bench") return bench;

@@ -6,6 +6,7 @@
 #include <string>
 #include <variant>
 
+#include "muster/cli/batch.h"
 #include "muster/cli/bench.h"
 #include "muster/cli/chat.h"
 #include "muster/cli/completion.h"
@@ -23,7 +24,7 @@
 namespace muster::cli {
 
 using CommandOptions =
-    std::variant<RunOptions, ChatOptions, EvalOptions, InspectOptions, BenchOptions,
+    std::variant<RunOptions, ChatOptions, BatchOptions, EvalOptions, InspectOptions, BenchOptions,
                  TokenizeOptions, ExportOptions, ConvertOptions, QuantizeOptions, ImatrixOptions,
                  TrainOptions, DemoOptions, CompletionOptions>;
 

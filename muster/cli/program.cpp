@@ -19,6 +19,7 @@ struct Dispatch {
     Terminal& terminal;
     int operator()(const RunOptions& o) const { return run_command(o, terminal); }
     int operator()(const ChatOptions& o) const { return chat_command(o, terminal); }
+    int operator()(const BatchOptions& o) const { return batch_command(o, terminal); }
     int operator()(const EvalOptions& o) const { return eval_command(o, terminal); }
     int operator()(const InspectOptions& o) const { return inspect_command(o, terminal); }
     int operator()(const BenchOptions& o) const { return bench_command(o, terminal); }

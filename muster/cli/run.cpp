@@ -3,10 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <random>
 
+#include "muster/cli/answer_json.h"
 #include "muster/cli/color.h"
 #include "muster/cli/json_text.h"
 #include "muster/cli/progress_bar.h"
@@ -48,7 +48,7 @@ class TokenWriter {
 
     bool operator()(const GeneratedToken& token) {
         if (options_.json) {
-            collect(token);
+            append_token(token, tokens_);
         } else {
             const std::string text =
                 terminal_.out_is_terminal ? without_controls(token.text) : token.text;
@@ -68,21 +68,6 @@ class TokenWriter {
     const ordered_json& tokens() const { return tokens_; }
 
   private:
-    void collect(const GeneratedToken& token) {
-        if (token.id < 0) {
-            // The held-back bytes belong to the last token.
-            if (!tokens_.empty())
-                tokens_.back()["text"] = tokens_.back()["text"].get<std::string>() + token.text;
-            return;
-        }
-        tokens_.push_back(
-            {{"id", token.id},
-             {"text", token.text},
-             {"loss", token.loss},
-             {"experts", token.mean_experts},
-             {"layers", std::vector<int32_t>(token.experts.begin(), token.experts.end())}});
-    }
-
     const RunOptions& options_;
     Terminal& terminal_;
     ExpertScale scale_;
@@ -103,26 +88,6 @@ std::string statistics(const GenerateResult& r, uint64_t seed, const RunOptions&
     text += fmt::format("; {} experts per token", significant(r.mean_experts));
     if (options.sampler.temperature > 0) text += fmt::format("; seed {}", seed);
     return text;
-}
-
-ordered_json result_json(const RunOptions& options, const GenerateResult& r, uint64_t seed,
-                         const ordered_json& tokens) {
-    static constexpr const char* kStop[] = {"end_of_text", "max_tokens", "context_full",
-                                            "interrupted", "stop_string"};
-    const int computed = r.prompt_tokens - r.reused_tokens;
-    return {{"model", options.model.model},
-            {"routing", RoutingPolicy::parse(options.routing).to_string()},
-            {"seed", seed},
-            {"prompt_tokens", r.prompt_tokens},
-            {"reused_tokens", r.reused_tokens},
-            {"prompt_seconds", r.prompt_seconds},
-            {"prompt_tokens_per_second", rate(computed, r.prompt_seconds)},
-            {"text", r.text},
-            {"tokens", tokens},
-            {"stop", kStop[static_cast<int>(r.stop)]},
-            {"seconds", r.seconds},
-            {"tokens_per_second", rate(static_cast<int64_t>(r.tokens.size()), r.seconds)},
-            {"experts_per_token", r.mean_experts}};
 }
 
 /// The prompt's ids. One line feed at the end of a file or pipe belongs to the file, not to the
@@ -177,8 +142,11 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     writer.finish();
     if (cached) session.save_cache(options.prompt_cache);
 
-    if (options.json)
-        print_json(result_json(options, result, generate.sampler.seed, writer.tokens()), terminal);
+    if (options.json) {
+        ordered_json document{{"model", options.model.model}};
+        document.update(answer_json(policy, generate.sampler.seed, result, writer.tokens()));
+        print_json(document, terminal);
+    }
     if (terminal.reader_gone && terminal.reader_gone()) return 0;
     const std::string stop = stop_text(result, session, terminal);
     if (!options.quiet && !options.json) {
@@ -187,6 +155,8 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     } else if (result.stop == StopReason::context_full) {
         terminal.err << stop << std::endl;
     }
+    const std::string speed = result.speed ? describe(*result.speed) : "";
+    if (!speed.empty() && !terminal.stop()) terminal.err << speed << std::endl;
     return terminal.interrupted && terminal.interrupted() ? kInterrupted : 0;
 }
 

@@ -106,8 +106,8 @@ void ContinuationScorer::pass(const EncodedContinuations& encoded, std::span<con
     const std::vector<int32_t>& tokens = encoded.tokens[which.front()];
     int first = encoded.first[which.front()];
     for (const int c : which) first = std::min(first, encoded.first[c]);
-    for (int at = begin; at < end; at += context_.max_rows()) {
-        const int stop = std::min(end, at + context_.max_rows());
+    for (int at = begin, stop = begin; at < end; at = stop) {
+        stop = std::min(end, at + std::min(context_.max_rows(), routing.rows_until_update(at)));
         rows_.clear();
         // Row t predicts token t + 1.
         for (int t = at; t < stop; ++t)

@@ -83,14 +83,18 @@ class Reading {
     }
 
     void read(std::span<const int32_t> tokens, RequestRouting& routing, bool blocks, Sums& sums) {
+        routing.restart();
         sums.units.emplace_back();
         size_t seen = 1;  // token `seen` is the next to be predicted
         for (size_t begin = 0; seen < tokens.size(); begin += static_cast<size_t>(stride_)) {
             const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(window_));
             cache_.truncate(0);
-            const auto most = static_cast<size_t>(context_.max_rows());
-            for (size_t at = begin; at + 1 < end; at += most)
-                pass(tokens, at, std::min(end - 1, at + most), seen, routing, blocks, sums);
+            for (size_t at = begin, stop = begin; at + 1 < end; at = stop) {
+                const int most =
+                    std::min(context_.max_rows(), routing.rows_until_update(cache_.length()));
+                stop = std::min(end - 1, at + static_cast<size_t>(most));
+                pass(tokens, at, stop, seen, routing, blocks, sums);
+            }
             seen = end;
         }
     }
@@ -185,7 +189,10 @@ ExitLensResult exit_lens(const Model& model, const std::vector<Document>& docume
     std::vector<RequestRouting> routings;
     routings.reserve(options.policies.size());
     for (const RoutingPolicy& policy : options.policies)
-        routings.emplace_back(model.config(), policy);
+        if (routings.emplace_back(model.config(), policy).timed())
+            throw Error("exit lens", "policy `" + policy.to_string() +
+                                         "` follows the clock while text is written, expected one "
+                                         "that does not, such as mean:2");
     ExitLensResult out;
     const auto texts = encode(model, documents, options.max_tokens, out.tokens);
     const bool blocks = texts.size() < kFewDocuments;

@@ -215,8 +215,12 @@ EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Docum
     if (options.policies.empty()) throw Error("evaluation", "no policy is given, expected one");
     std::vector<RequestRouting> routings;
     routings.reserve(options.policies.size());
-    for (const RoutingPolicy& policy : options.policies)
-        routings.emplace_back(model.config(), policy);
+    for (const RoutingPolicy& policy : options.policies) {
+        if (routings.emplace_back(model.config(), policy).timed())
+            throw Error("evaluation", "policy `" + policy.to_string() +
+                                          "` follows the clock while text is written, expected "
+                                          "one that does not, such as mean:2");
+    }
     const Corpus corpus = tokenize(model, documents, options.max_tokens);
     const int window = options.window > 0 ? options.window : model.config().context;
     KvCache cache(model.config(), window, options.kv);

@@ -141,9 +141,12 @@ class SpeedRun {
     int32_t any_token() { return static_cast<int32_t>(random_.below(model_.config().vocab)); }
 
     void read(int tokens, RequestRouting& routing) {
-        for (int i = 0; i < tokens; i += options_.max_rows) {
+        for (int i = 0, end = 0; i < tokens; i = end) {
+            const int most =
+                std::min(options_.max_rows, routing.rows_until_update(cache_.length()));
+            end = std::min(tokens, i + most);
             rows_.clear();
-            for (int t = i; t < std::min(tokens, i + options_.max_rows); ++t)
+            for (int t = i; t < end; ++t)
                 rows_.push_back({any_token(), &cache_, &routing, t + 1 == tokens});
             context_.forward(rows_);
         }
@@ -180,6 +183,11 @@ SpeedReport measure_speed(const Model& model, Executor& executor, const SpeedOpt
     if (options.prompt_tokens < 1 || options.decode_tokens < 1 || options.repeats < 1 ||
         options.depth < 0 || options.max_rows < 1)
         throw Error("speed", "expected at least one prompt token, decoded token, row and run");
+    for (const RoutingPolicy& policy : options.policies)
+        if (RequestRouting(model.config(), policy).timed())
+            throw Error("speed", "policy `" + policy.to_string() +
+                                     "` follows the clock while text is written, expected one "
+                                     "whose speed can be measured, such as mean:2");
     SpeedReport report;
     report.threads = executor.workers();
     report.isa = isa_name(current_isa());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/generate/generation.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -49,6 +51,22 @@ std::string describe(StopReason reason, int context) {
     return "";
 }
 
+bool SpeedOutcome::held() const noexcept {
+    return std::abs(tokens_per_second - target) <= 0.05 * target;
+}
+
+std::string describe(const SpeedOutcome& o) {
+    if (o.held() || o.tokens_per_second <= 0) return "";
+    const std::string what = fmt::format("speed:{:.4g} ", o.target);
+    const std::string came = fmt::format("{:.3g} tokens/s with {:.3g} experts per layer",
+                                         o.tokens_per_second, o.experts);
+    if (o.reach == SpeedReach::too_high)
+        return what + "cannot be reached: " + came + ", the fewest";
+    if (o.reach == SpeedReach::too_low)
+        return what + "cannot be held: " + came + ", the most that the policy allows";
+    return what + "was not held: " + came;
+}
+
 RequestRouting generation_routing(const ModelConfig& config, const RoutingPolicy& policy) {
     RequestRouting routing(config, policy);
     if (routing.needs_whole_batch())
@@ -85,17 +103,21 @@ Generation::Generation(const GenerationPlace& place, std::vector<int32_t> prompt
     check(place.model.config(), prompt_, context, options_);
     // The last token is always computed: its logits are needed.
     read_ = std::min(common_prefix(prompt_, place.cache.tokens()), prompt_.size() - 1);
+    read_ = static_cast<size_t>(place.routing.resume(static_cast<int>(read_)));
     place.cache.truncate(static_cast<int>(read_));
     result_.prompt_tokens = static_cast<int>(prompt_.size());
     result_.reused_tokens = static_cast<int>(read_);
     const int room = context - result_.prompt_tokens + 1;
     result_.tokens.reserve(
         static_cast<size_t>(options_.max_tokens >= 0 ? std::min(options_.max_tokens, room) : room));
+    if (place.routing.timed()) paces_.reserve(result_.tokens.capacity());
 }
 
 int Generation::rows_left() const noexcept {
     if (finished_) return 0;
-    return reading() ? static_cast<int>(prompt_.size() - read_) : 1;
+    if (!reading()) return 1;
+    return std::min(static_cast<int>(prompt_.size() - read_),
+                    place_.routing.rows_until_update(static_cast<int64_t>(read_)));
 }
 
 void Generation::add_rows(int count, std::vector<BatchRow>& rows) {
@@ -129,19 +151,53 @@ void Generation::note_prompt(int count) {
         if (!go_on) finish(StopReason::callback);
         return;
     }
-    written_ = Clock::now();
+    last_ = written_ = Clock::now();
     result_.prompt_seconds = seconds_between(started_, written_);
     if (enough()) finish(StopReason::max_tokens);
 }
 
 void Generation::take(std::span<const float> logits, std::span<const int32_t> experts) {
-    if (reading()) note_prompt(given_);
+    if (reading()) {
+        note_prompt(given_);
+    } else if (place_.routing.timed()) {
+        pace(experts);
+    }
     if (finished_ || reading()) return;
     if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }))
         throw Error("model", "a logit is NaN or infinite: the weights or the cache are damaged");
     const Sampled next = sampler_.sample(logits);
     if (is_end(next.token)) return finish(StopReason::end_of_text);
     write(next, experts);
+}
+
+void Generation::pace(std::span<const int32_t> experts) {
+    const auto now = Clock::now();
+    const double seconds = seconds_between(last_, now);
+    last_ = now;
+    place_.routing.pace(experts, seconds);
+    paces_.push_back({static_cast<float>(seconds),
+                      static_cast<float>(mean_over_moe_layers(place_.model.config(), experts))});
+}
+
+std::optional<SpeedOutcome> Generation::speed_outcome() const {
+    constexpr size_t kSettling = 64;
+    const SpeedController* speed = place_.routing.speed();
+    if (speed == nullptr) return std::nullopt;
+    SpeedOutcome out{.target = speed->target(),
+                     .reach = speed->reach(),
+                     .fixed_seconds = speed->fixed_seconds(),
+                     .expert_seconds = speed->expert_seconds()};
+    double seconds = 0;
+    const size_t first = std::min(kSettling, paces_.size() / 2);
+    for (size_t i = first; i < paces_.size(); ++i) {
+        seconds += paces_[i].seconds;
+        out.experts += paces_[i].experts;
+    }
+    const auto tokens = static_cast<double>(paces_.size() - first);
+    if (tokens == 0 || seconds <= 0) return out;
+    out.tokens_per_second = tokens / seconds;
+    out.experts /= tokens;
+    return out;
 }
 
 void Generation::write(const Sampled& next, std::span<const int32_t> experts) {
@@ -172,6 +228,7 @@ void Generation::finish(StopReason reason) {
     } else {
         result_.seconds = seconds_between(written_, now);
     }
+    result_.speed = speed_outcome();
     const size_t tokens = result_.tokens.size();
     result_.mean_experts = tokens > 0 ? experts_ / static_cast<double>(tokens) : 0;
     token_ = {};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -48,6 +49,26 @@ struct GenerateOptions {
     Progress progress;  ///< of the prompt; return false to stop
 };
 
+/// How a `speed:` policy did.
+struct SpeedOutcome {
+    double target = 0;             ///< tokens per second
+    double tokens_per_second = 0;  ///< of the tokens after the first 64, or of the last half
+    double experts = 0;            ///< of the same tokens, mean over MoE layers
+    /// What the last tokens say. Not `held` though the speed was reached: only by chance.
+    SpeedReach reach = SpeedReach::held;
+    /// The linear model of a token's cost: seconds beside the experts, and for one expert in every
+    /// layer; 0 when too few tokens were written.
+    double fixed_seconds = 0;
+    double expert_seconds = 0;
+
+    /// Within 5 % of the target.
+    bool held() const noexcept;
+};
+
+/// What there is to say about a speed that was not held, e.g. "speed:500 cannot be reached: 212
+/// tokens/s with 1 expert per layer"; empty when it was.
+std::string describe(const SpeedOutcome& outcome);
+
 struct GenerateResult {
     std::vector<int32_t> tokens;  ///< without the end token
     std::string text;             ///< without the stop string
@@ -57,10 +78,11 @@ struct GenerateResult {
     double prompt_seconds = 0;
     double seconds = 0;       ///< of writing, without the prompt
     double mean_experts = 0;  ///< routed experts per written token, mean over MoE layers; 0 without
+    std::optional<SpeedOutcome> speed;  ///< under `speed:`
 };
 
-/// The routing of a request. Throws Error when the policy cannot work on the model or needs whole
-/// batches of tokens.
+/// The routing of a request: a sequence of its own. Throws Error when the policy cannot work on the
+/// model or needs whole batches of tokens.
 RequestRouting generation_routing(const ModelConfig& config, const RoutingPolicy& policy);
 
 /// Where a generation lives; outlives it.
@@ -76,9 +98,9 @@ struct GenerationPlace {
 /// thread-safe.
 class Generation {
   public:
-    /// The longest prefix of the prompt that the cache holds is kept. Throws Error when the prompt
-    /// is empty, has ids outside the vocabulary or does not fit the cache, or the sampler's options
-    /// make no sense.
+    /// The longest prefix of the prompt that the cache holds is kept, under controlled policies as
+    /// far as the controllers' state is known. Throws Error when the prompt is empty, has ids
+    /// outside the vocabulary or does not fit the cache, or the sampler's options make no sense.
     Generation(const GenerationPlace& place, std::vector<int32_t> prompt, GenerateOptions options);
     Generation(const Generation&) = delete;
     Generation& operator=(const Generation&) = delete;
@@ -90,8 +112,8 @@ class Generation {
     bool finished() const noexcept { return finished_; }
     std::chrono::steady_clock::time_point started() const noexcept { return started_; }
     int reused_tokens() const noexcept { return result_.reused_tokens; }
-    /// Rows that it could give to the next pass: tokens of the prompt left, or the last token
-    /// written; 0 when finished.
+    /// Rows that it could give to the next pass: tokens of the prompt left, as far as the routing
+    /// allows, or the last token written; 0 when finished.
     int rows_left() const noexcept;
     bool reading() const noexcept { return read_ < prompt_.size(); }
     /// Appends its next `count` rows (1 to rows_left()); the last one is wanted when it is the
@@ -111,12 +133,18 @@ class Generation {
 
   private:
     using Clock = std::chrono::steady_clock;
+    /// Of a written token.
+    struct Pace {
+        float seconds, experts;
+    };
     bool enough() const noexcept;
     bool is_end(int32_t token) const noexcept;
     void note_prompt(int count);
     void write(const Sampled& next, std::span<const int32_t> experts);
     bool emit();
     void finish(StopReason reason);
+    void pace(std::span<const int32_t> experts);
+    std::optional<SpeedOutcome> speed_outcome() const;
 
     GenerationPlace place_;
     std::vector<int32_t> prompt_;
@@ -131,7 +159,9 @@ class Generation {
     double experts_ = 0;    ///< sum over written tokens
     bool finished_ = false;
     std::exception_ptr error_;
-    Clock::time_point started_, written_;
+    Clock::time_point started_, written_;  ///< written_: when the first token could be
+    Clock::time_point last_;               ///< when the last token was
+    std::vector<Pace> paces_;              ///< under `speed:`
 };
 
 /// Runs passes that generations share. Generations may come and go between passes. Not thread-safe.

@@ -165,7 +165,8 @@ void Scheduler::start(Slot& slot, Waiting w) {
     if (slot.common(w) == 0) slot.cache.truncate(0);
     slot.id = w.id;
     slot.done = std::move(w.request.on_done);
-    slot.policy = w.routing.controlled() ? "" : w.routing.policy().to_string();
+    const bool moves = w.routing.controlled() || w.routing.timed();
+    slot.policy = moves ? "" : w.routing.policy().to_string();
     slot.routing = std::make_unique<RequestRouting>(std::move(w.routing));
     try {
         const GenerationPlace place{model_, end_tokens_, slot.cache, *slot.routing};

@@ -47,7 +47,7 @@ struct Request {
 /// policy, sampler and limits, share passes (continuous batching), so that weights are read once
 /// for all of them. Requests begin in the order in which they came, as soon as a cache is free; a
 /// cache whose tokens begin like the prompt, computed under the same policy, is preferred and its
-/// prefix kept, except under `mean:`, whose answers depend on what came before.
+/// prefix kept, except under `mean:` and `speed:`, whose state belongs to one request.
 ///
 /// submit(), cancel() and load() may be called from any thread, also from callbacks. step() and
 /// run() belong to one thread at a time, on which all callbacks are called. Model and executor

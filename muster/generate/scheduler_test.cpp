@@ -121,6 +121,65 @@ TEST_F(SchedulerTest, AnswersAreThoseOfASessionAlone) {
     }
 }
 
+// Controllers, banned and forced experts, switches of shared experts: nothing leaks from row to
+// row, whoever shares a pass and however many threads work on it. Experts are compared, not only
+// tokens.
+TEST_F(SchedulerTest, EveryPolicyIsItselfInSharedPasses) {
+    ModelConfig config = testing::tiny_olmoe();
+    config.architecture = "muster";
+    config.context = 160;
+    for (FeedForwardConfig& ff : config.layers) ff.shared_width = 8;
+    testing::random_checkpoint(config).write(directory_ / "shared");
+    export_gguf(directory_ / "shared", directory_ / "shared.gguf", DType::f32);
+    model_ = std::make_unique<Model>(Model::load(directory_ / "shared.gguf"));
+    const char* const policies[] = {"model",
+                                    "mean:3",
+                                    "mean:1.5/3/5,max=5",
+                                    "top-k:2,ban=0.1,ban=1.2,force=2.5",
+                                    "top-k:2,shared=off",
+                                    "top-p:0.5,max=3",
+                                    "relative:0.4,min=2",
+                                    "top-k:1/2/6",
+                                    "mean:4,ban=0.0,ban=1.0,ban=2.0,shared=off",
+                                    "random:3"};
+    struct Written {
+        std::vector<int32_t> tokens, experts;
+    };
+    const auto request = [&](size_t i, Written& out) {
+        Request r;
+        r.prompt = random_tokens(model_->config(), 20 + 13 * static_cast<int>(i), i);
+        r.policy = RoutingPolicy::parse(policies[i]);
+        r.generate.max_tokens = 20;
+        r.generate.sampler.seed = i;
+        r.generate.ignore_end = true;
+        r.generate.on_token = [&out](const GeneratedToken& token) {
+            if (token.id >= 0) out.tokens.push_back(token.id);
+            out.experts.insert(out.experts.end(), token.experts.begin(), token.experts.end());
+            return true;
+        };
+        return r;
+    };
+    std::vector<Written> alone(std::size(policies));
+    for (size_t i = 0; i < alone.size(); ++i) {
+        const Request r = request(i, alone[i]);
+        SessionOptions o;
+        o.policy = r.policy;
+        Session(*model_, team_, o).generate(r.prompt, r.generate);
+        EXPECT_EQ(alone[i].experts.size(), 60u);
+    }
+    for (const int threads : {1, 2, 3}) {
+        ThreadTeam team(threads);
+        Scheduler scheduler(*model_, team, options(4 * threads, 16 * threads));
+        std::vector<Written> shared(alone.size());
+        for (size_t i = 0; i < shared.size(); ++i) scheduler.submit(request(i, shared[i]));
+        scheduler.drain();
+        for (size_t i = 0; i < alone.size(); ++i) {
+            EXPECT_EQ(shared[i].tokens, alone[i].tokens) << policies[i] << " " << threads;
+            EXPECT_EQ(shared[i].experts, alone[i].experts) << policies[i] << " " << threads;
+        }
+    }
+}
+
 // In integers, over arranged weights and f16 keys: a row's products are the same bits in any batch;
 // attention over positions that are cut elsewhere, and bf16 where prompts share keys, are not.
 TEST_F(SchedulerTest, AnswersInIntegersAreThoseOfASessionAlone) {

@@ -128,6 +128,46 @@ TEST_F(SessionTest, ReusesThePrefixInItsCache) {
     EXPECT_EQ(changed.tokens, fresh.generate(other, greedy(6)).tokens);
 }
 
+TEST_F(SessionTest, ControllersGoBackWithThePrefix) {
+    const auto prompt = random_tokens(model_->config(), 38);
+    Session s = session("mean:3");
+    const GenerateResult first = s.generate(prompt, greedy(6));
+    const auto state = s.routing().controller_state();
+    const GenerateResult again = s.generate(prompt, greedy(6));
+    EXPECT_EQ(again.reused_tokens, 32);
+    EXPECT_EQ(again.tokens, first.tokens);
+    EXPECT_EQ(s.routing().controller_state(), state);
+}
+
+TEST_F(SessionTest, SpeedsAreHeldOrSaidToBeOutOfReach) {
+    const auto prompt = random_tokens(model_->config(), 8);
+    const auto outcome = [&](const char* policy) {
+        Session s = session(policy);
+        const GenerateResult r = s.generate(prompt, greedy(40));
+        EXPECT_TRUE(r.speed.has_value());
+        return r.speed.value_or(SpeedOutcome{});
+    };
+    const SpeedOutcome fast = outcome("speed:1e8");
+    EXPECT_EQ(fast.reach, SpeedReach::too_high);
+    EXPECT_EQ(fast.experts, 1);
+    EXPECT_GT(fast.expert_seconds, 0);
+    EXPECT_THAT(describe(fast), HasSubstr("speed:1e+08 cannot be reached"));
+    EXPECT_THAT(describe(fast), HasSubstr("with 1 experts per layer"));
+    const SpeedOutcome slow = outcome("speed:0.001");
+    EXPECT_EQ(slow.reach, SpeedReach::too_low);
+    EXPECT_EQ(slow.experts, 2) << "what the checkpoint was trained with";
+    EXPECT_THAT(describe(slow), HasSubstr("cannot be held"));
+    EXPECT_EQ(outcome("speed:0.001,max=5").experts, 5);
+    EXPECT_EQ(describe(SpeedOutcome{.target = 20, .tokens_per_second = 20.9}), "");
+    Session s = session("top-k:2");
+    EXPECT_FALSE(s.generate(prompt, greedy(3)).speed.has_value());
+    ThreadTeam team(1);
+    ForwardContext context(*model_, team, 16);
+    KvCache cache(model_->config(), 48);
+    RequestRouting routing(model_->config(), RoutingPolicy::parse("speed:20"));
+    EXPECT_THROW(token_losses(context, cache, routing, prompt), Error);
+}
+
 TEST_F(SessionTest, PromptCacheComesBackFromDisk) {
     for (const char* policy : {"top-k:2", "mean:2"}) {
         const auto prompt = random_tokens(model_->config(), 20);
@@ -138,10 +178,9 @@ TEST_F(SessionTest, PromptCacheComesBackFromDisk) {
         EXPECT_EQ(later.load_cache(directory_ / "cache"), 25);
         EXPECT_EQ(later.routing().controller_state(), s.routing().controller_state());
         const GenerateResult again = later.generate(prompt, greedy(6));
-        EXPECT_EQ(again.reused_tokens, 19);
-        if (policy == std::string("top-k:2")) {
-            EXPECT_EQ(again.tokens, first.tokens);
-        }
+        // Controllers go back to whole windows: here to the beginning.
+        EXPECT_EQ(again.reused_tokens, policy == std::string("top-k:2") ? 19 : 0);
+        EXPECT_EQ(again.tokens, first.tokens);
         Session other = session("top-k:3");
         EXPECT_THROW(other.load_cache(directory_ / "cache"), Error);
     }

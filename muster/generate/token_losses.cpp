@@ -45,10 +45,11 @@ struct Scoring {
     /// Scores the tokens [from, end) in a window that starts at `begin`.
     void window(size_t begin, size_t from, size_t end) {
         cache.truncate(0);
-        const size_t most = context.max_rows();
         // Row t predicts token t + 1, so the last token of the window needs no row.
-        for (size_t first = begin; first + 1 < end; first += most) {
-            const size_t last = std::min(end - 1, first + most);
+        for (size_t first = begin, last = begin; first + 1 < end; first = last) {
+            const int most =
+                std::min(context.max_rows(), routing.rows_until_update(cache.length()));
+            last = std::min(end - 1, first + static_cast<size_t>(most));
             rows.clear();
             for (size_t t = first; t < last; ++t)
                 rows.push_back({tokens[t], &cache, &routing, t + 1 >= from});
@@ -77,6 +78,11 @@ TokenLosses token_losses(ForwardContext& context, KvCache& cache, RequestRouting
         throw Error("token losses", "a stride of " + std::to_string(stride) +
                                         " tokens, expected less than the window of " +
                                         std::to_string(size));
+    if (routing.timed() && options.pass.fixed_routes.empty())
+        throw Error("token losses", "policy `" + routing.policy().to_string() +
+                                        "` follows the clock while text is written, expected one "
+                                        "that does not, such as mean:2");
+    routing.restart();
     Scoring scoring{context, cache, routing, tokens, options, {}, {}};
     scoring.out.layers = context.model().config().num_layers();
     if (tokens.size() < 2) return std::move(scoring.out);

@@ -28,7 +28,7 @@ struct TokenLosses {
 /// Scores a text. Texts longer than a window are scored in overlapping windows: each token once, in
 /// the first window that holds it, with at least window - stride tokens before it from the second
 /// window on. `routing` keeps its controllers' state over the call. `cache` holds a window; its
-/// content is replaced. Throws Error as ForwardContext::forward does.
+/// content is replaced. Throws Error as ForwardContext::forward does, and under `speed:`.
 TokenLosses token_losses(ForwardContext& context, KvCache& cache, RequestRouting& routing,
                          std::span<const int32_t> tokens, const LossOptions& options = {});
 

@@ -36,7 +36,6 @@ ForwardContext::Impl::Impl(const Model& m, Executor& e, int rows, Compute c)
     router_logits.reserve(n * most_experts);
     hidden.reserve(n * d);
     experts.reserve(n * config.num_layers());
-    mean_experts.resize(config.num_layers());
 }
 
 ForwardContext::ForwardContext(const Model& model, Executor& executor, int max_rows,

@@ -16,7 +16,8 @@
 namespace muster {
 
 /// One token of a forward pass. It is appended to `cache` at the next position; the rows of one
-/// cache stand in the order of its tokens. Caches and routings outlive the call.
+/// cache stand in the order of its tokens. Caches and routings outlive the call. A controlled
+/// routing belongs to one cache, and its rows do not cross RequestRouting::rows_until_update().
 struct BatchRow {
     int32_t token = 0;
     KvCache* cache = nullptr;

@@ -54,9 +54,14 @@ TEST_P(ForwardAllocation, StepsAllocateNothing) {
     LoadOptions options;
     if (compute == Compute::int8) options.panels = &team;
     const Model model = Model::load(directory / "model.gguf", options);
-    std::vector<RequestRouting> routings;
-    for (const char* policy : {"top-k:1", "top-k:2", "top-p:0.6", "mean:3", "top-k:6"})
-        routings.emplace_back(model.config(), RoutingPolicy::parse(policy));
+    // Every sequence has each of the policies: controllers belong to one.
+    constexpr size_t kPolicies = 8;
+    std::vector<std::vector<RequestRouting>> routings(static_cast<size_t>(sequences));
+    for (std::vector<RequestRouting>& own : routings)
+        for (const char* policy :
+             {"top-k:1", "top-k:2,ban=1.3,force=0.5", "top-p:0.6", "mean:3", "top-k:6",
+              "mean:2/3/4", "speed:20,max=5", "relative:0.3,shared=off"})
+            own.emplace_back(model.config(), RoutingPolicy::parse(policy));
     std::vector<KvCache> caches;
     for (int i = 0; i < sequences; ++i) caches.emplace_back(model.config(), 48, DType::f16);
     ForwardContext context(model, team, sequences, compute);
@@ -66,12 +71,14 @@ TEST_P(ForwardAllocation, StepsAllocateNothing) {
         if (step == 8) before = allocations;
         for (size_t i = 0; i < rows.size(); ++i) {
             // The first step takes every expert: memory grows with the most activations seen.
-            const size_t policy = step == 0 ? 4 : (i + static_cast<size_t>(step)) % 5;
-            RequestRouting& routing = routings[policy];
+            const size_t policy = step == 0 ? 4 : (i + static_cast<size_t>(step)) % kPolicies;
+            RequestRouting& routing = routings[i][policy];
             rows[i] = {static_cast<int32_t>(5 + i), &caches[i], &routing, true};
         }
         context.forward(rows);
         context.logits(0, sequences);
+        for (size_t i = 0; i < rows.size(); ++i)
+            rows[i].routing->pace(context.experts_of(static_cast<int>(i)), 0.01);
     }
     EXPECT_GT(before, 0);  // they are counted
     EXPECT_EQ(allocations - before, 0);

@@ -105,8 +105,7 @@ struct ForwardContext::Impl {
     RouteScratch route_scratch;
     RouteTable routes;
     RouteTable single;
-    std::vector<int32_t> experts;      ///< [T, L]
-    std::vector<double> mean_experts;  ///< [L] scratch
+    std::vector<int32_t> experts;  ///< [T, L]
 };
 
 }  // namespace muster

@@ -253,19 +253,12 @@ void ForwardContext::Impl::finish() {
 }
 
 void ForwardContext::Impl::observe() {
-    const int layers = config.num_layers();
-    for (RequestRouting* routing : batch.routings) {
-        if (!routing->controlled()) continue;
-        std::fill(mean_experts.begin(), mean_experts.end(), 0.0);
-        int rows = 0;
-        for (int t = 0; t < batch.size(); ++t) {
-            if (batch.routing[t] != routing) continue;
-            ++rows;
-            for (int l = 0; l < layers; ++l) mean_experts[l] += experts[int64_t{t} * layers + l];
-        }
-        for (double& m : mean_experts) m /= rows;
-        routing->observe(mean_experts);
+    const auto layers = static_cast<size_t>(config.num_layers());
+    for (int t = 0; t < batch.size(); ++t) {
+        if (!batch.routing[t]->controlled()) continue;
+        batch.routing[t]->observe(batch.positions[t], {experts.data() + t * layers, layers});
     }
+    for (RequestRouting* routing : batch.routings) routing->end_pass();
 }
 
 }  // namespace muster

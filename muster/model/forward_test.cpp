@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
+#include "muster/core/error.h"
 #include "muster/core/thread_team.h"
 #include "muster/cpu/isa.h"
 #include "muster/kernels/norm.h"
@@ -283,31 +286,89 @@ TEST(ForwardPass, LeavesCachesAloneWhenItFails) {
     EXPECT_EQ(cache.length(), 2);
 }
 
-TEST(ForwardPass, MeanPolicyMovesItsP) {
-    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
-    const auto tokens = random_tokens(model.config(), 40);
-    SerialExecutor executor;
-    ForwardContext context(model, executor, 4);
-    RequestRouting routing(model.config(), RoutingPolicy::parse("mean:3"));
-    double experts = 0;
-    int rows = 0;
-    for (int round = 0; round < 30; ++round) {
-        KvCache cache(model.config(), 40);
-        for (size_t i = 0; i < tokens.size(); i += 4) {
+/// The state after reading `tokens` in passes of at most `rows`, and the experts of every row.
+struct ReadUnderMean {
+    RequestRouting routing;
+    std::vector<int32_t> experts;
+
+    ReadUnderMean(const Model& model, std::span<const int32_t> tokens, int rows, Executor& executor,
+                  const char* policy = "mean:3")
+        : routing(model.config(), RoutingPolicy::parse(policy)) {
+        ForwardContext context(model, executor, rows);
+        KvCache cache(model.config(), static_cast<int>(tokens.size()));
+        for (size_t i = 0; i < tokens.size();) {
             std::vector<BatchRow> batch;
-            for (size_t t = i; t < i + 4; ++t) batch.push_back({tokens[t], &cache, &routing});
+            const int most = std::min(rows, routing.rows_until_update(cache.length()));
+            for (int r = 0; r < most && i < tokens.size(); ++r)
+                batch.push_back({tokens[i++], &cache, &routing});
             context.forward(batch);
-            if (round < 15) continue;
-            for (int r = 0; r < 4; ++r)
-                for (const int32_t n : context.experts_of(r)) experts += n;
-            rows += 4;
+            for (int r = 0; r < context.rows(); ++r) {
+                const auto row = context.experts_of(r);
+                experts.insert(experts.end(), row.begin(), row.end());
+            }
         }
     }
-    EXPECT_NEAR(experts / rows / 3, 3.0, 0.15);
-    EXPECT_TRUE(routing.controlled());
-    RequestRouting copy(model.config(), RoutingPolicy::parse("mean:3"));
-    copy.restore_controllers(routing.controller_state());
-    EXPECT_EQ(copy.layer(2).p, routing.layer(2).p);
+};
+
+TEST(ForwardPass, MeansAreHeldFromTheFirstToken) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 2000);
+    SerialExecutor executor;
+    for (int k = 1; k <= 6; ++k) {
+        const ReadUnderMean read(model, tokens, 256, executor,
+                                 ("mean:" + std::to_string(k)).c_str());
+        const double sum = std::accumulate(read.experts.begin(), read.experts.end(), 0.0);
+        EXPECT_NEAR(sum / static_cast<double>(read.experts.size()), k, 0.02 * k);
+    }
+    // Each layer its own, and bounds of a token that leave less room than E.
+    const ReadUnderMean layers(model, tokens, 256, executor, "mean:1.5/3/5,min=1,max=5");
+    for (int l = 0; l < 3; ++l) {
+        double sum = 0;
+        for (size_t i = l; i < layers.experts.size(); i += 3) sum += layers.experts[i];
+        const double target = l == 0 ? 1.5 : l == 1 ? 3 : 5;
+        EXPECT_NEAR(sum / 2000, target, 0.02 * target) << l;
+    }
+}
+
+TEST(ForwardPass, MeansDoNotDependOnHowPassesAreCut) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 150);
+    SerialExecutor serial;
+    const ReadUnderMean whole(model, tokens, 256, serial);
+    for (const int rows : {1, 5, 32}) {
+        ThreadTeam team(rows == 5 ? 3 : 2);
+        const ReadUnderMean cut(model, tokens, rows, team);
+        EXPECT_EQ(cut.experts, whole.experts) << rows;
+        EXPECT_EQ(cut.routing.controller_state(), whole.routing.controller_state()) << rows;
+    }
+}
+
+TEST(ForwardPass, StatesOfMeansComeBack) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 100);
+    SerialExecutor executor;
+    ReadUnderMean read(model, tokens, 64, executor, "mean:2/3/4");
+    RequestRouting copy(model.config(), read.routing.policy());
+    const auto state = read.routing.controller_state();
+    copy.restore_controllers(state);
+    EXPECT_EQ(copy.layer(2).p, read.routing.layer(2).p);
+    // Back to what 70 tokens leave: 64 of them are known.
+    EXPECT_EQ(copy.resume(100), 100);
+    EXPECT_EQ(copy.resume(70), 64);
+    const ReadUnderMean less(model, std::span(tokens).first(64), 64, executor, "mean:2/3/4");
+    EXPECT_EQ(copy.controller_state(), less.routing.controller_state());
+    copy.restart();
+    EXPECT_EQ(copy.controller_state(),
+              RequestRouting(model.config(), copy.policy()).controller_state());
+    // A policy that takes over in the middle begins there.
+    EXPECT_EQ(copy.resume(45), 45);
+    EXPECT_EQ(copy.rows_until_update(45), 19);
+    RequestRouting single(model.config(), RoutingPolicy::parse("mean:3"));
+    EXPECT_THROW(single.restore_controllers(state), Error);
+    EXPECT_THROW(copy.restore_controllers(std::vector<double>{0, 1e9, 0}), Error);
+    RequestRouting none(model.config(), RoutingPolicy::parse("top-k:2"));
+    EXPECT_EQ(none.resume(70), 70);
+    EXPECT_THROW(none.restore_controllers(state), Error);
 }
 
 }  // namespace

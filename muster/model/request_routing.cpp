@@ -2,7 +2,8 @@
 #include "muster/model/request_routing.h"
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "muster/core/error.h"
@@ -14,8 +15,11 @@ namespace {
 ResolvedRouter resolve_layer(const ModelConfig& config, const RoutingPolicy& policy, int l) {
     const RouterSpec& spec = config.layers[l].router;
     const int layers = config.num_layers();
-    if (policy.selection != Selection::model) return resolve(policy, spec, l, layers);
+    if (policy.selection != Selection::model && policy.selection != Selection::speed)
+        return resolve(policy, spec, l, layers);
     ResolvedRouter own = resolve(config.policy, spec, l, layers);
+    // A speed gives up experts of the model's own selection.
+    if (policy.selection == Selection::speed) return resolve(policy, own.spec, l, layers);
     ResolvedRouter router = resolve(policy, own.spec, l, layers);
     router.ban.insert(router.ban.end(), own.ban.begin(), own.ban.end());
     router.force.insert(router.force.end(), own.force.begin(), own.force.end());
@@ -37,27 +41,111 @@ ResolvedRouter resolve_layer(const ModelConfig& config, const RoutingPolicy& pol
     return router;
 }
 
+/// What a token can get at least and at most.
+struct Bounds {
+    double low = 0, high = 0;
+    int experts = 1;
+};
+
+Bounds bounds_of(const ResolvedRouter& r) {
+    const int candidates = r.spec.num_experts - static_cast<int>(r.ban.size());
+    const int forced = static_cast<int>(r.force.size());
+    const int high = std::max(std::min(r.spec.max, candidates), forced);
+    return {static_cast<double>(std::clamp(std::max(r.spec.min, forced), 1, high)),
+            static_cast<double>(high), r.spec.num_experts};
+}
+
+/// Over the layers: the means of the bounds, the most experts.
+Bounds bounds_of(const std::vector<ResolvedRouter>& routers, const std::vector<int>& layers) {
+    Bounds all;
+    for (const int l : layers) {
+        const Bounds b = bounds_of(routers[l]);
+        all.low += b.low / static_cast<double>(layers.size());
+        all.high += b.high / static_cast<double>(layers.size());
+        all.experts = std::max(all.experts, b.experts);
+    }
+    return all;
+}
+
+/// What the model's own top-p is, and what the trainer saw come of it, as means over the layers; p
+/// is 0 where its own selection is another.
+struct OwnTopP {
+    double p = 0, mean_experts = 0;
+};
+
+OwnTopP own_top_p(const ModelConfig& config, const std::vector<int>& layers) {
+    OwnTopP own;
+    for (const int l : layers) {
+        const ResolvedRouter router =
+            resolve(config.policy, config.layers[l].router, l, config.num_layers());
+        if (router.spec.selection != Selection::top_p) return {};
+        own.p += router.p / static_cast<double>(layers.size());
+        if (!config.mean_experts.empty())
+            own.mean_experts += config.mean_experts[l] / static_cast<double>(layers.size());
+    }
+    return own;
+}
+
 }  // namespace
 
 RequestRouting::RequestRouting(const ModelConfig& config, const RoutingPolicy& policy)
     : policy_(policy) {
     const bool own = policy.selection == Selection::model;
     const size_t values = (own ? config.policy : policy).values.size();
+    std::vector<int> held;
+    bool equal = values <= 1;
     for (int l = 0; l < config.num_layers(); ++l) {
         ResolvedRouter router;
         if (!config.layers[l].dense()) router = resolve_layer(config, policy, l);
-        if (router.spec.selection == Selection::mean) {
-            // Layers share a controller, unless the policy gives each a mean of its own.
-            if (controls_.empty() || values > 1 || router.spec.value != controls_[0].target) {
-                const MeanController::Settings settings{.target = router.spec.value,
-                                                        .num_experts = router.spec.num_experts};
-                controls_.push_back({MeanController(settings), router.spec.value, {}});
-            }
-            controls_.back().layers.push_back(l);
-        }
         layers_.push_back(std::move(router));
+        const RouterSpec& spec = layers_[l].spec;
+        if (spec.selection != Selection::mean && spec.selection != Selection::speed) continue;
+        held.push_back(l);
+        equal = equal && spec.value == layers_[held.front()].spec.value;
     }
-    for (const Control& control : controls_) set_p(control);
+    if (held.empty()) return;
+    if (layers_[held.front()].spec.selection == Selection::speed) {
+        make_speed(config, held);
+    } else if (equal) {
+        add_control(config, held);
+    } else {
+        for (const int l : held) add_control(config, {l});
+    }
+    const size_t windows = static_cast<size_t>(std::max(config.context, 1)) / kWindow + 2;
+    history_.reserve(windows * 2 * controls_.size());
+    begin_at(0);
+    set_p();
+}
+
+void RequestRouting::add_control(const ModelConfig& config, const std::vector<int>& layers) {
+    const Bounds bounds = bounds_of(layers_, layers);
+    const OwnTopP own = own_top_p(config, layers);
+    const bool known = own.p > 0 && own.p < 1 && !config.mean_experts.empty();
+    const MeanController::Settings settings{.target = layers_[layers.front()].spec.value,
+                                            .low = bounds.low,
+                                            .high = bounds.high,
+                                            .num_experts = bounds.experts,
+                                            .known_mean = known ? own.mean_experts : 0,
+                                            .known_p = known ? own.p : 0.5};
+    controls_.push_back({MeanController(settings), layers});
+}
+
+/// The cost of a token is taken as the parameters it reads: decoding waits for memory.
+void RequestRouting::make_speed(const ModelConfig& config, const std::vector<int>& layers) {
+    const Bounds bounds = bounds_of(layers_, layers);
+    const ParameterCounts counts = count_parameters(config);
+    double experts = 0;
+    for (const int l : layers) experts += counts.per_expert[l];
+    const double fixed =
+        static_cast<double>(counts.per_token_fixed + std::max(counts.head, counts.embedding));
+    const OwnTopP own = own_top_p(config, layers);
+    speed_.emplace(
+        SpeedController::Settings{.tokens_per_second = layers_[layers.front()].spec.value,
+                                  .fixed = fixed / std::max(experts, 1.0),
+                                  .low = bounds.low,
+                                  .high = bounds.high,
+                                  .num_experts = bounds.experts,
+                                  .start_p = own.p > 0 ? own.p : 1});
 }
 
 bool RequestRouting::needs_whole_batch() const noexcept {
@@ -66,27 +154,159 @@ bool RequestRouting::needs_whole_batch() const noexcept {
     });
 }
 
-void RequestRouting::set_p(const Control& control) {
-    for (const int l : control.layers) layers_[l].p = control.controller.p();
+void RequestRouting::set_p() {
+    for (const Control& control : controls_)
+        for (const int l : control.layers) layers_[l].p = control.controller.p();
+    if (!speed_) return;
+    for (ResolvedRouter& router : layers_)
+        if (router.spec.selection == Selection::speed) router.p = speed_->p();
 }
 
-void RequestRouting::observe(std::span<const double> experts_per_layer) {
+int RequestRouting::rows_until_update(int64_t position) const noexcept {
+    return controlled() ? kWindow - static_cast<int>(position % kWindow)
+                        : std::numeric_limits<int>::max();
+}
+
+/// The state as it is becomes that before `position`, of which nothing earlier is known.
+void RequestRouting::begin_at(int64_t position) {
+    begin_ = position_ = position;
+    window_rows_ = 0;
+    history_.clear();
+    for (Control& control : controls_) control.sum = 0;
+    note_state();
+}
+
+void RequestRouting::note_state() {
+    for (const Control& control : controls_) {
+        history_.push_back(control.controller.log_odds());
+        history_.push_back(control.controller.debt());
+    }
+}
+
+void RequestRouting::observe(int64_t position, std::span<const int32_t> experts) {
+    MUSTER_ASSERT(experts.size() == layers_.size());
+    if (!controlled()) return;
+    if (position != position_) begin_at(position);
+    for (Control& control : controls_)
+        for (const int l : control.layers) control.sum += experts[l];
+    ++window_rows_;
+    ++position_;
+}
+
+void RequestRouting::end_pass() {
+    if (!controlled()) return;
+    const auto known = static_cast<int64_t>(history_.size() / (2 * controls_.size()));
+    const int64_t ended = position_ / kWindow - begin_ / kWindow + 1 - known;
+    if (ended == 0) return;
+    for (Control& control : controls_) {
+        const auto counts = static_cast<double>(control.layers.size()) * window_rows_;
+        control.controller.update(control.sum / counts);
+        control.sum = 0;
+    }
+    window_rows_ = 0;
+    for (int64_t i = 0; i < ended; ++i) note_state();
+    set_p();
+}
+
+void RequestRouting::observe_batch(std::span<const double> experts_per_layer) {
     MUSTER_ASSERT(experts_per_layer.size() == layers_.size());
     for (Control& control : controls_) {
         double sum = 0;
         for (const int l : control.layers) sum += experts_per_layer[l];
         control.controller.update(sum / static_cast<double>(control.layers.size()));
-        set_p(control);
     }
+    set_p();
+    begin_at(0);
+}
+
+void RequestRouting::restore_window(size_t window) {
+    for (size_t c = 0; c < controls_.size(); ++c) {
+        const double* state = history_.data() + 2 * (window * controls_.size() + c);
+        controls_[c].controller.restore(state[0], state[1]);
+        controls_[c].sum = 0;
+    }
+    history_.resize(2 * controls_.size() * (window + 1));
+    window_rows_ = 0;
+    set_p();
+}
+
+void RequestRouting::restart() {
+    for (Control& control : controls_) control.controller.restart();
+    begin_at(0);
+    set_p();
+}
+
+int RequestRouting::resume(int position) {
+    if (!controlled() || position == position_) return position;
+    if (position > position_) {
+        begin_at(position);
+    } else if (position < begin_) {
+        restore_window(0);
+        begin_at(position);
+    } else {
+        const int64_t window = position / kWindow - begin_ / kWindow;
+        restore_window(static_cast<size_t>(window));
+        position_ = window == 0 ? begin_ : position / kWindow * kWindow;
+    }
+    return static_cast<int>(position_);
+}
+
+void RequestRouting::pace(std::span<const int32_t> experts, double seconds) {
+    MUSTER_ASSERT(experts.size() == layers_.size());
+    if (!speed_) return;
+    double sum = 0;
+    int layers = 0;
+    for (size_t l = 0; l < layers_.size(); ++l) {
+        if (layers_[l].spec.selection != Selection::speed) continue;
+        sum += experts[l];
+        ++layers;
+    }
+    if (speed_->update(sum / layers, seconds)) set_p();
 }
 
 std::vector<double> RequestRouting::controller_state() const {
-    std::vector<double> state;
+    if (!controlled()) return {};
+    std::vector<double> state{static_cast<double>(begin_), static_cast<double>(position_),
+                              static_cast<double>(window_rows_)};
     for (const Control& control : controls_) {
-        state.push_back(control.controller.p());
-        state.push_back(control.controller.integral_state());
+        state.push_back(control.controller.log_odds());
+        state.push_back(control.controller.debt());
+        state.push_back(control.sum);
     }
+    state.insert(state.end(), history_.begin(), history_.end());
     return state;
+}
+
+void RequestRouting::restore_controllers(std::span<const double> state) {
+    constexpr size_t kHead = 3;
+    const size_t n = controls_.size();
+    if (!controlled() && state.empty()) return;
+    const auto fail = [&] {
+        throw Error("routing", "a saved controller state of " + std::to_string(state.size()) +
+                                   " values does not belong to policy `" + policy_.to_string() +
+                                   "`, expected one that was saved under it");
+    };
+    const bool numbers = std::all_of(state.begin(), state.end(), [](double x) {
+        return std::isfinite(x) && std::abs(x) < 1e15;
+    });
+    if (!controlled() || !numbers || state.size() < kHead + 3 * n || state[0] < 0 ||
+        state[1] < state[0] || state[2] < 0 || state[2] > kWindow)
+        fail();
+    const auto begin = static_cast<int64_t>(state[0]), position = static_cast<int64_t>(state[1]);
+    const auto windows = static_cast<size_t>(position / kWindow - begin / kWindow + 1);
+    if ((state.size() - kHead - 3 * n) / (2 * n) != windows ||
+        state.size() != kHead + 3 * n + 2 * n * windows)
+        fail();
+    begin_ = begin;
+    position_ = position;
+    window_rows_ = static_cast<int>(state[2]);
+    for (size_t c = 0; c < n; ++c) {
+        const double* s = state.data() + kHead + 3 * c;
+        controls_[c].controller.restore(s[0], s[1]);
+        controls_[c].sum = s[2];
+    }
+    history_.assign(state.begin() + static_cast<std::ptrdiff_t>(kHead + 3 * n), state.end());
+    set_p();
 }
 
 double expected_experts(const ModelConfig& config, const RequestRouting& routing, int l) {
@@ -101,16 +321,6 @@ double expected_experts(const ModelConfig& config, const RequestRouting& routing
         }
         default:
             return config.mean_experts.empty() ? -1 : config.mean_experts[l];
-    }
-}
-
-void RequestRouting::restore_controllers(std::span<const double> state) {
-    if (state.size() != 2 * controls_.size())
-        throw Error("routing", "a saved controller state of " + std::to_string(state.size()) +
-                                   " values, expected " + std::to_string(2 * controls_.size()));
-    for (size_t i = 0; i < controls_.size(); ++i) {
-        controls_[i].controller.restore(state[2 * i], state[2 * i + 1]);
-        set_p(controls_[i]);
     }
 }
 

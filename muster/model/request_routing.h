@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,11 +13,17 @@
 
 namespace muster {
 
-/// A routing policy made concrete for a model: what one request (or one evaluation) routes by, and
-/// the state of the controllers that a `mean:` policy moves. Rows of one batch may point to
-/// different ones. Copies are independent. Not thread-safe.
+/// A routing policy made concrete for a model: what one sequence routes by, and the state of the
+/// controllers that a `mean:` or `speed:` policy moves. Rows of one batch may point to different
+/// ones. Under `mean:` the state advances after every 32 positions of the sequence, from the counts
+/// of all layers at those positions, so that results depend neither on how the sequence is cut into
+/// passes nor on what else is in them; whoever makes passes asks rows_until_update() and cuts
+/// there. Copies are independent. Not thread-safe.
 class RequestRouting {
   public:
+    /// Positions between two moves of a `mean:` policy's p.
+    static constexpr int kWindow = 32;
+
     /// `policy` `model` means the model's own default policy; its other keys are laid on top.
     /// Throws Error when the policy cannot work on this model.
     RequestRouting(const ModelConfig& config, const RoutingPolicy& policy);
@@ -30,14 +38,35 @@ class RequestRouting {
     /// evaluates texts but cannot generate.
     bool needs_whole_batch() const noexcept;
 
-    /// Reports the mean experts per token of each layer [L] (dense layers: anything) over the rows
-    /// just computed; moves the p of `mean:` layers. Forward passes call it.
-    void observe(std::span<const double> experts_per_layer);
-
-    /// Whether observe() changes anything.
+    /// Whether the counts of experts move a p (`mean:`).
     bool controlled() const noexcept { return !controls_.empty(); }
-    /// p and integral of each controller, and back; empty without `mean:`. restore() throws Error
-    /// on another number of values.
+    /// Whether the clock moves it (`speed:`): such a policy generates but cannot evaluate.
+    bool timed() const noexcept { return speed_.has_value(); }
+
+    /// How many rows from `position` on may share a pass before p moves.
+    int rows_until_update(int64_t position) const noexcept;
+    /// Reports the experts [L] that the row at `position` took (dense layers: anything). Positions
+    /// that do not follow on each other begin a new window. Forward passes call it for every row,
+    /// then end_pass(), which moves p where a window is full (a pass that was not cut where it
+    /// should be is one window). Neither allocates within the model's context.
+    void observe(int64_t position, std::span<const int32_t> experts);
+    void end_pass();
+    /// Reports the mean experts per token of each layer [L] over a batch of training, which is a
+    /// window by itself.
+    void observe_batch(std::span<const double> experts_per_layer);
+    /// Goes back to the state before `position`, or before the last one not after it whose state is
+    /// known: returns it. What follows there must be computed again.
+    int resume(int position);
+    /// Goes back to the state of a sequence that begins.
+    void restart();
+
+    /// Reports a token written: the experts [L] of its row and the seconds it took. For `speed:`.
+    void pace(std::span<const int32_t> experts, double seconds);
+    /// Null unless timed().
+    const SpeedController* speed() const noexcept { return speed_ ? &*speed_ : nullptr; }
+
+    /// The controllers' state at all positions known, and back; empty without `mean:`.
+    /// restore_controllers() throws Error when it is no state of this policy.
     std::vector<double> controller_state() const;
     void restore_controllers(std::span<const double> state);
 
@@ -46,14 +75,25 @@ class RequestRouting {
     /// layer each when it has several.
     struct Control {
         MeanController controller;
-        double target;
         std::vector<int> layers;
+        double sum = 0;  ///< experts of the window under way, over its rows and layers
     };
-    void set_p(const Control& control);
+    void add_control(const ModelConfig& config, const std::vector<int>& layers);
+    void make_speed(const ModelConfig& config, const std::vector<int>& layers);
+    void set_p();
+    void begin_at(int64_t position);
+    void note_state();
+    void restore_window(size_t window);
 
     RoutingPolicy policy_;
     std::vector<ResolvedRouter> layers_;
     std::vector<Control> controls_;
+    std::optional<SpeedController> speed_;
+    int64_t begin_ = 0;     ///< the first position observed
+    int64_t position_ = 0;  ///< the next one
+    int window_rows_ = 0;   ///< of the window under way
+    /// [windows, controls, 2] log-odds and debt at begin_ and at each window after it.
+    std::vector<double> history_;
 };
 
 /// Experts per token of layer `l` under `routing`: exact where the selection takes a fixed number,

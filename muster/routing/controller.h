@@ -5,34 +5,100 @@
 
 namespace muster {
 
-/// Holds the mean number of experts per token at a target by moving one global p (DTop-p, arXiv
-/// 2512.13996): e_t = (target - a_t) / E, p = p_0 + Kp e_t + Ki * sum(e), with anti-windup (the
-/// integral stands still while p is clamped and the error pushes further out). A value: it belongs
-/// to a sequence or a training run.
+/// Share of the gate's mass that `mean` and `speed` spread evenly over a token's candidates before
+/// they count it, so that every number of experts has a p of its own, however sharp the router.
+inline constexpr double kEvenShare = 0x1p-10;
+
+/// Holds the mean number of experts per token at a target by moving one global p, a PI controller
+/// (DTop-p, arXiv 2512.13996) on scales that suit top-p: u = log(p / (1 - p)) follows
+/// v(m) = log((m - low + 1/4) / (high - m + 1/4)), which is linear in u for a flat router and
+/// slower than u for a sharp one. After a window with a mean of a experts,
+///   debt += a - target,   u += v(target - debt / 4) - v(a),
+/// so that what was spent too much is saved later: the mean over all windows is held, not only the
+/// latest. It does not wind up: u stays within limits beyond which p changes nothing, and at a
+/// limit the debt stands still while the error pushes further out. A value: it belongs to a
+/// sequence or a training run.
 class MeanController {
   public:
     struct Settings {
-        double target = 2;  ///< experts per token, > 0
-        int num_experts = 1;
-        double start = 0.4;  ///< p_0
-        double proportional = 0.5;
-        double integral = 0.05;
-        double low = 0.01;  ///< p stays within [low, high]
-        double high = 0.99;
+        double target = 2;  ///< experts per token, > 0; what is beyond low and high is cut to them
+        double low = 1;     ///< experts that a token gets at least
+        double high = 2;    ///< and at most, > 0
+        int num_experts = 2;  ///< that it is chosen from, >= 1
+        /// A mean that is known to come of a p in (0, 1), where u starts from; 0: the router is
+        /// taken for flat.
+        double known_mean = 0;
+        double known_p = 0.5;
     };
+    /// Throws Error when the settings make no sense.
     explicit MeanController(const Settings& settings);
 
-    double p() const noexcept { return p_; }
+    /// 0 at the lower limit, where a token has the fewest experts that it may, and 1 at the upper.
+    double p() const noexcept;
     /// Reports the mean number of experts per token of the last batch or window; moves p.
     void update(double mean_experts) noexcept;
 
-    double integral_state() const noexcept { return sum_; }
-    void restore(double p, double sum) noexcept { p_ = p, sum_ = sum; }
+    /// log(p / (1 - p)), and what was spent above the target, in experts per token and window.
+    double log_odds() const noexcept { return u_; }
+    double debt() const noexcept { return debt_; }
+    void restore(double log_odds, double debt) noexcept;
+    /// As it was made.
+    void restart() noexcept;
 
   private:
     Settings settings_;
-    double p_;
-    double sum_ = 0;
+    double u_ = 0;
+    double debt_ = 0;
+};
+
+/// Whether a target speed can be held.
+enum class SpeedReach : uint8_t {
+    held,      ///< it is, or nothing says otherwise yet
+    too_high,  ///< the fewest experts are slower
+    too_low,   ///< the most experts are faster
+};
+
+/// Holds a number of tokens per second by moving p as MeanController does. Its model of the cost of
+/// a token is linear, seconds = unit * (fixed + mean experts per layer); the unit is measured all
+/// the time, and time lost is made up for within the next tokens. A value: it belongs to a
+/// sequence.
+class SpeedController {
+  public:
+    struct Settings {
+        double tokens_per_second = 1;  ///< > 0
+        double fixed = 0;      ///< what a token costs beside its experts, in experts per layer
+        double low = 1;        ///< experts per layer that a token gets at least
+        double high = 2;       ///< and at most
+        int num_experts = 2;   ///< that they are chosen from, >= 1
+        double start_p = 1.0;  ///< until something is measured, in (0, 1]
+    };
+    /// Throws Error when the settings make no sense.
+    explicit SpeedController(const Settings& settings);
+
+    double p() const noexcept;
+    /// Reports a token that was written: its mean number of experts per layer and its seconds.
+    /// Moves p after every eighth; true then.
+    bool update(double mean_experts, double seconds) noexcept;
+
+    /// What the last tokens say.
+    SpeedReach reach() const noexcept;
+    double target() const noexcept { return settings_.tokens_per_second; }
+    /// Seconds of a token beside its experts, and per mean expert per layer; 0 before the eighth
+    /// token.
+    double fixed_seconds() const noexcept { return unit() * settings_.fixed; }
+    double expert_seconds() const noexcept { return unit(); }
+
+  private:
+    void move(double mean) noexcept;
+    double unit() const noexcept { return cost_ > 0 ? seconds_ / cost_ : 0; }
+
+    Settings settings_;
+    double u_ = 0;
+    double debt_ = 0;                           ///< seconds behind the target
+    double cost_ = 0, seconds_ = 0;             ///< fading sums over tokens
+    double experts_now_ = 0, seconds_now_ = 0;  ///< sums since the last move
+    int tokens_now_ = 0;
+    int beyond_ = 0;  ///< moves in a row that would have gone beyond the fewest (-) or most (+)
 };
 
 }  // namespace muster

@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kLongestText = 16384;  ///< lists are searched pair by pair: keep them short
 constexpr int kLargestNumber = 65535;   ///< of layers and experts
+constexpr double kLargestSpeed = 1e9;   ///< tokens per second
 constexpr double kLargestScale = 1e6;   ///< and its inverse the smallest
 
 /// The part as it may stand in a message: short and printable.
@@ -65,6 +66,8 @@ double read_value(std::string_view part, std::string_view text, ValueKind kind) 
     if (kind == ValueKind::ratio) require(x <= 1, "a ratio from 0 to 1");
     if (kind == ValueKind::mean)
         require(x > 0 && x <= kLargestNumber, "a positive mean number of experts");
+    if (kind == ValueKind::speed)
+        require(x > 0 && x <= kLargestSpeed, "a positive number of tokens per second");
     return x;
 }
 
@@ -81,6 +84,8 @@ void read_selection(std::string_view part, RoutingPolicy& policy) {
     }
     if (!has_values) fail(part, "lacks its value", "'" + std::string(name) + ":' and a number");
     const auto count = std::count(values.begin(), values.end(), '/') + 1;
+    if (line->kind == ValueKind::speed && count > 1)
+        fail(part, "gives several values", "one speed for all layers");
     policy.values.reserve(count);
     for (auto i = count; i > 0; --i)
         policy.values.push_back(read_value(part, take(values, '/'), line->kind));

@@ -26,6 +26,7 @@ enum class Selection : uint8_t {
     hash,           ///< fixed by token id (hash layers, arXiv 2106.04426)
     random,         ///< k experts at random, deterministic for a seed and position
     mean,           ///< top-p whose p is held by a PI controller at a mean number of experts
+    speed,          ///< the same held at a number of tokens per second while text is written
 };
 
 /// How the selected experts are combined. `raw`: the scores; `renorm`: scores divided by their sum
@@ -34,8 +35,8 @@ enum class Weighting : uint8_t { raw, renorm, softmax, uniform };
 
 /// A routing policy: a value, parsed from and printed to one textual form
 /// `selection[:value[/value…]][,key=value]…`, e.g. `model`, `top-k:4`, `top-k:8/8/6/4`,
-/// `top-p:0.6,max=8`, `relative:0.2,min=4`, `mean:5`. What is not set is the checkpoint's.
-/// See docs/routing.md for the grammar. Thread safety: a value.
+/// `top-p:0.6,max=8`, `relative:0.2,min=4`, `mean:5`, `speed:20`. What is not set is the
+/// checkpoint's. See docs/routing.md for the grammar. Thread safety: a value.
 struct RoutingPolicy {
     Selection selection = Selection::model;
     std::vector<double> values;  ///< one for all layers, or one per layer; empty for model, hash

@@ -15,6 +15,7 @@ enum class ValueKind : uint8_t {
     share,  ///< in (0, 1]
     ratio,  ///< in [0, 1]
     mean,   ///< a positive number of experts
+    speed,  ///< a positive number of tokens per second, one for all layers
 };
 
 struct SelectionName {
@@ -34,6 +35,7 @@ inline constexpr SelectionName kSelectionNames[] = {
     {"hash", Selection::hash, ValueKind::none},
     {"random", Selection::random, ValueKind::count},
     {"mean", Selection::mean, ValueKind::mean},
+    {"speed", Selection::speed, ValueKind::speed},
 };
 
 struct ScoreName {

@@ -57,12 +57,27 @@ TEST(RoutingPolicy, ParsesEveryKey) {
 }
 
 TEST(RoutingPolicy, CanonicalTextsComeBackUnchanged) {
-    for (const char* text :
-         {"model", "model,max=4", "top-k:4", "top-k:10000/65535", "top-p:0.6,max=8", "top-p:1",
-          "top-p:1e-10", "relative:0", "relative:0.2,min=4", "threshold", "expert-choice:2.5",
-          "hash", "random:2", "mean:5", "mean:1.75/2", "top-k:2,weight=uniform",
-          "top-k:2,weight=softmax", "top-k:2,score=cosine",
-          "top-k:2,score=relu,weight=raw,weight=scale:16,shared=on"})
+    for (const char* text : {"model",
+                             "model,max=4",
+                             "top-k:4",
+                             "top-k:10000/65535",
+                             "top-p:0.6,max=8",
+                             "top-p:1",
+                             "top-p:1e-10",
+                             "relative:0",
+                             "relative:0.2,min=4",
+                             "threshold",
+                             "expert-choice:2.5",
+                             "hash",
+                             "random:2",
+                             "mean:5",
+                             "mean:1.75/2",
+                             "speed:20",
+                             "speed:0.5,min=2",
+                             "top-k:2,weight=uniform",
+                             "top-k:2,weight=softmax",
+                             "top-k:2,score=cosine",
+                             "top-k:2,score=relu,weight=raw,weight=scale:16,shared=on"})
         EXPECT_EQ(RoutingPolicy::parse(text).to_string(), text);
 }
 
@@ -71,7 +86,8 @@ RoutingPolicy random_policy(Random& random) {
     const auto maybe = [&] { return random.below(2) == 0; };
     const SelectionName& line = kSelectionNames[random.below(std::size(kSelectionNames))];
     p.selection = line.value;
-    const int values = line.kind == ValueKind::none ? 0 : 1 + static_cast<int>(random.below(4));
+    const int most = line.kind == ValueKind::speed ? 1 : 4;
+    const int values = line.kind == ValueKind::none ? 0 : 1 + static_cast<int>(random.below(most));
     for (int i = 0; i < values; ++i) {
         const double share = 1 - random.uniform();
         if (line.kind == ValueKind::count)
@@ -113,7 +129,8 @@ struct BadText {
 TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
     const BadText cases[] = {
         {"", "''", "model, top-k, top-p"},
-        {"speed:20", "'speed:20'", "random or mean"},
+        {"speed:0", "'speed:0'", "a positive number of tokens per second"},
+        {"speed:20/30", "'speed:20/30'", "one speed for all layers"},
         {"plan:NAME", "'plan:NAME'", "model, top-k"},
         {"Top-k:4", "'Top-k:4'", "model, top-k"},
         {" top-k:4", "' top-k:4'", "model, top-k"},

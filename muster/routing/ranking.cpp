@@ -110,25 +110,33 @@ void best_first(std::span<const float> keys, int count, int32_t* order) noexcept
     sort_best(keys, count, order);
 }
 
-int shortest_prefix(std::span<const float> scores, std::span<const float> keys, double share,
-                    int low, int high, int32_t* order) noexcept {
+int shortest_prefix(std::span<const float> scores, std::span<const float> keys,
+                    const Prefix& prefix, int low, int high, int32_t* order) noexcept {
     const int n = static_cast<int>(scores.size());
     const ExactSum exact(row_max(scores), n);
     double total = 0;
+    int candidates = n;
     if (scores.data() == keys.data()) {
         total = exact.sum(scores.data(), n);
     } else {
-        for (int e = 0; e < n; ++e)
-            if (keys[e] > kOut) total += exact.term(scores[e]);
+        candidates = 0;
+        for (int e = 0; e < n; ++e) {
+            if (keys[e] <= kOut) continue;
+            total += exact.term(scores[e]);
+            ++candidates;
+        }
     }
-    const double wanted = share * total;
+    // Where all scores are zero, the even mass is all there is.
+    const double spread = prefix.even * (total > 0 ? total : 1);
+    const double each = spread / std::max(candidates, 1);
+    const double wanted = prefix.share * (total + spread);
     double mass = 0;
     int taken = 0;
     for (int ranked = std::max(low, 8);; ranked *= 8) {
         ranked = std::min(ranked, high);
         best_first(keys, ranked, order);
         while (taken < ranked) {
-            mass += exact.term(scores[order[taken++]]);
+            mass += exact.term(scores[order[taken++]]) + each;
             if (mass >= wanted) return std::max(taken, low);
         }
         if (ranked == high) return high;

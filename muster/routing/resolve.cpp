@@ -47,6 +47,8 @@ void check_spec(const RouterSpec& spec) {
 
 void take_selection(const RoutingPolicy& policy, int layer, int layers, ResolvedRouter& router) {
     if (policy.selection == Selection::model) return;
+    const Selection own = router.spec.selection;
+    const double own_value = router.spec.value;
     router.spec.selection = policy.selection;
     const size_t count = policy.values.size();
     if (name_of(kSelectionNames, policy.selection).kind == ValueKind::none) return;
@@ -57,6 +59,9 @@ void take_selection(const RoutingPolicy& policy, int layer, int layers, Resolved
     // A k that the policy names is itself the budget; the checkpoint's bounds do not cut it.
     if (policy.selection == Selection::top_k || policy.selection == Selection::random)
         router.spec.min = 1, router.spec.max = 0;
+    // Experts are given up, not added to a number that the checkpoint was trained with.
+    if (policy.selection == Selection::speed && own == Selection::top_k)
+        router.spec.min = 1, router.spec.max = static_cast<int>(own_value);
 }
 
 /// The policy's bound wins over the checkpoint's other one, where they cross.

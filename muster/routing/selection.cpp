@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "muster/core/random.h"
+#include "muster/routing/controller.h"
 
 namespace muster {
 namespace {
@@ -177,8 +178,11 @@ int select_experts(const TokenView& token, RouteScratch& scratch) {
             best_first(keys, count, order);
             break;
         case Selection::top_p:
+            count = shortest_prefix(token.scores, keys, {.share = router.p}, low, high, order);
+            break;
         case Selection::mean:
-            count = shortest_prefix(token.scores, keys, router.p, low, high, order);
+        case Selection::speed:
+            count = shortest_prefix(token.scores, keys, {router.p, kEvenShare}, low, high, order);
             break;
         default:
             count = select_set(token, keys, low, high, scratch);

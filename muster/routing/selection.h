@@ -38,9 +38,15 @@ void choose_tokens(int tokens, const ResolvedRouter& router, RouteScratch& scrat
 /// index. `order` has room for keys.size() >= count. No NaN among the keys.
 void best_first(std::span<const float> keys, int count, int32_t* order) noexcept;
 
-/// How many leading experts of the ranking reach `share` of the mass of the scores whose key is
-/// above minus infinity, the crossing expert kept; between `low` and `high`. Ranks them in `order`.
-int shortest_prefix(std::span<const float> scores, std::span<const float> keys, double share,
-                    int low, int high, int32_t* order) noexcept;
+/// What top-p counts as mass.
+struct Prefix {
+    double share = 1;  ///< that the selected experts reach, the crossing one kept
+    double even = 0;   ///< mass spread evenly over the candidates, as a share of the scores' sum
+};
+
+/// How many leading experts of the ranking reach the share of the mass of the scores whose key is
+/// above minus infinity; between `low` and `high`. Ranks them in `order`.
+int shortest_prefix(std::span<const float> scores, std::span<const float> keys,
+                    const Prefix& prefix, int low, int high, int32_t* order) noexcept;
 
 }  // namespace muster

@@ -79,12 +79,46 @@ TEST(Selection, TopPKeepsTheCrossingExpert) {
     EXPECT_THAT(chosen("top-p:0.51,score=relu,ban=0.1"), ElementsAre(3, 0));
 }
 
-TEST(Selection, MeanIsTopPWithTheCurrentP) {
-    const Logits logits = random_logits(50, 16, 9);
-    ResolvedRouter mean = resolved("mean:3", spec_of(16));
-    mean.p = 0.55;
-    EXPECT_EQ(run(logits, mean).table.experts,
-              run(logits, resolved("top-p:0.55", spec_of(16))).table.experts);
+TEST(Selection, MeanIsTopPWithAnEvenShare) {
+    for (const char* policy : {"mean:3", "speed:3"})
+        for (const double p : {0.2, 0.55, 0.9, 0.9995}) {
+            ResolvedRouter router =
+                resolved((policy + std::string(",max=16")).c_str(), spec_of(16));
+            router.p = p;
+            const Logits logits = random_logits(50, 16, 9);
+            const Routed routed = run(logits, router);
+            for (int t = 0; t < logits.tokens; ++t) {
+                const std::span<const float> scores(routed.scores.data() + t * 16, 16);
+                double mass = 0;
+                int count = 0;
+                for (const int e : ranking(scores)) {
+                    mass += (scores[e] + 0x1p-10 / 16) / (1 + 0x1p-10);
+                    ++count;
+                    if (mass >= p) break;
+                }
+                EXPECT_EQ(static_cast<int>(routed.table.token_experts(t).size()), count);
+            }
+        }
+}
+
+TEST(Selection, EveryNumberHasAPUnderMean) {
+    Logits logits = random_logits(1, 16, 9);
+    for (const float sharpness : {0.0f, 1.0f, 100.0f}) {  // equal scores, and all but one zero
+        Logits scaled = logits;
+        for (float& x : scaled.data) x *= sharpness;
+        ResolvedRouter router = resolved("mean:3", spec_of(16));
+        std::vector<bool> seen(17);
+        for (double u = -4; u < 12; u += 0.01) {
+            router.p = 1 / (1 + std::exp(-u));
+            seen[run(scaled, router).table.activations()] = true;
+        }
+        for (int n = 1; n <= 16; ++n) EXPECT_TRUE(seen[n]) << n << " " << sharpness;
+    }
+    // No score above zero: the even share alone decides.
+    for (float& x : logits.data) x = -1;
+    ResolvedRouter relu = resolved("mean:3,score=relu", spec_of(16));
+    relu.p = 0.5;
+    EXPECT_EQ(run(logits, relu).table.activations(), 8);
 }
 
 TEST(Selection, Relative) {

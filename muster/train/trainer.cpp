@@ -144,7 +144,7 @@ void Trainer::control_means() {
         const RouteTable& routes = block->moe->routes();
         experts.push_back(static_cast<double>(routes.activations()) / std::max(1, routes.tokens()));
     }
-    routing_->observe(experts);
+    routing_->observe_batch(experts);
     state_.controllers = routing_->controller_state();
 }
 

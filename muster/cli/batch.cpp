@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "muster/cli/batch.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <exception>
+#include <fstream>
+#include <memory>
+#include <ostream>
+#include <random>
+
+#include "muster/cli/answer_json.h"
+#include "muster/cli/batch_reader.h"
+#include "muster/cli/text.h"
+#include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
+
+namespace muster::cli {
+namespace {
+
+constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
+constexpr int kRows = 256;         // of a pass
+
+/// Where answers go: a file that appears when it is complete, or standard output.
+class AnswerWriter {
+  public:
+    AnswerWriter(const std::string& path, Terminal& terminal) : terminal_(terminal) {
+        if (!path.empty()) file_.emplace(path);
+    }
+    void write(const ordered_json& answer) {
+        const std::string line =
+            answer.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+        if (file_) {
+            file_->write(line);
+        } else {
+            terminal_.out << line << std::flush;
+        }
+    }
+    void commit() {
+        if (file_) file_->commit();
+    }
+
+  private:
+    Terminal& terminal_;
+    std::optional<AtomicFile> file_;
+};
+
+SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine, uint64_t seed) {
+    SchedulerOptions s;
+    s.sequences = o.sequences;
+    s.context = engine.context;
+    s.max_rows = std::max(kRows, o.sequences);
+    s.seed = seed;
+    s.compute = engine.compute;
+    s.kv = engine.kv;
+    return s;
+}
+
+class Batch {
+  public:
+    Batch(const BatchOptions& options, const Engine& engine, BatchReader& reader, uint64_t seed,
+          Terminal& terminal)
+        : options_(options),
+          terminal_(terminal),
+          reader_(reader),
+          writer_(options.output, terminal),
+          scheduler_(*engine.model, *engine.team, scheduler_options(options, engine, seed)) {}
+
+    /// The exit code.
+    int run() {
+        const auto start = std::chrono::steady_clock::now();
+        while (!terminal_.stop()) {
+            fill();
+            const bool busy = scheduler_.step();
+            if (failure_) std::rethrow_exception(failure_);
+            if (!busy && ended_) break;
+        }
+        stopped_ = true;  // what is left is not answered
+        writer_.commit();
+        const bool interrupted = terminal_.interrupted && terminal_.interrupted();
+        if (!options_.quiet) report(start, interrupted);
+        if (interrupted) return kInterrupted;
+        return refused_ > 0 && !terminal_.stop() ? 1 : 0;
+    }
+
+  private:
+    /// Hands over as many requests as keep the scheduler busy.
+    void fill() {
+        while (!ended_ && under_way_ < 2 * options_.sequences && !terminal_.stop()) {
+            try {
+                std::optional<BatchRequest> next = reader_.next();
+                if (!next) {
+                    ended_ = true;
+                    break;
+                }
+                submit(std::move(*next));
+            } catch (const Error& e) {
+                refuse(reader_.line(), reader_.id(), reader_.message(e));
+            }
+        }
+    }
+
+    void refuse(int64_t line, const ordered_json& id, const std::string& message) {
+        ++refused_;
+        terminal_.err << "muster: " << without_controls(message) << std::endl;
+        ordered_json answer{{"line", line}};
+        if (!id.is_null()) answer["id"] = id;
+        answer["error"] = message;
+        writer_.write(answer);
+    }
+
+    void submit(BatchRequest next) {
+        struct Answer {
+            int64_t line;
+            ordered_json id;
+            RoutingPolicy policy;
+            uint64_t seed;
+            ordered_json tokens = ordered_json::array();
+        };
+        Request& request = next.request;
+        const auto answer = std::make_shared<Answer>(
+            Answer{next.line, next.id, request.policy, request.generate.sampler.seed});
+        request.generate.on_token = [this, answer](const GeneratedToken& token) {
+            append_token(token, answer->tokens);
+            return !terminal_.stop();
+        };
+        request.generate.progress = [this](std::string_view, int64_t, int64_t) {
+            return !terminal_.stop();
+        };
+        request.on_done = [this, answer](Completion c) {
+            --under_way_;
+            try {
+                done(answer->line, answer->id, std::move(c), [&](const GenerateResult& r) {
+                    return answer_json(answer->policy, answer->seed, r, std::move(answer->tokens));
+                });
+            } catch (...) {
+                failure_ = std::current_exception();
+            }
+        };
+        scheduler_.submit(std::move(request));
+        ++under_way_;
+    }
+
+    template <typename MakeJson>
+    void done(int64_t line, const ordered_json& id, Completion c, MakeJson make) {
+        if (c.error) {
+            try {
+                std::rethrow_exception(c.error);
+            } catch (const std::exception& e) {
+                return refuse(line, id, e.what());
+            }
+        }
+        if (stopped_ || c.result.stop == StopReason::callback) return;
+        ordered_json out{{"line", line}};
+        if (!id.is_null()) out["id"] = id;
+        out.update(make(c.result));
+        writer_.write(out);
+        ++answered_;
+        written_ += static_cast<int64_t>(c.result.tokens.size());
+    }
+
+    void report(std::chrono::steady_clock::time_point start, bool interrupted) const {
+        const double seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        std::string text = fmt::format(
+            "{} answered in {} s ({} tokens/s)", plural(answered_, "request"), significant(seconds),
+            significant(seconds > 0 ? static_cast<double>(written_) / seconds : 0));
+        if (refused_ > 0) text += fmt::format("; {} not", refused_);
+        if (interrupted) text += "; stopped";
+        terminal_.err << text << std::endl;
+    }
+
+    const BatchOptions& options_;
+    Terminal& terminal_;
+    BatchReader& reader_;
+    AnswerWriter writer_;
+    bool ended_ = false, stopped_ = false;
+    int under_way_ = 0;
+    int64_t answered_ = 0, refused_ = 0, written_ = 0;
+    std::exception_ptr failure_;
+    Scheduler scheduler_;  ///< the last: its end calls back
+};
+
+}  // namespace
+
+int batch_command(const BatchOptions& options, Terminal& terminal) {
+    options.sampler.check();
+    BatchDefaults defaults{.policy = RoutingPolicy::parse(options.routing),
+                           .sampler = options.sampler,
+                           .max_tokens = options.tokens,
+                           .ignore_end = options.ignore_end};
+    defaults.sampler.seed = options.seed ? *options.seed : std::random_device{}();
+    std::ifstream file;
+    const bool standard = options.requests == "-";
+    if (!standard) {
+        file.open(options.requests, std::ios::binary);
+        if (!file || std::filesystem::is_directory(options.requests))
+            throw Error(options.requests, "cannot be read, expected a file of requests");
+    }
+    const Engine engine =
+        load_engine(options.model, options.engine,
+                    {.context = options.context, .sequences = options.sequences}, terminal);
+    const ChatPrompt chat(*engine.model, options.chat_template);
+    BatchReader reader(standard ? terminal.in : file, standard ? "requests" : options.requests,
+                       *engine.model, chat, defaults);
+    Batch batch(options, engine, reader, defaults.sampler.seed, terminal);
+    return batch.run();
+}
+
+}  // namespace muster::cli
