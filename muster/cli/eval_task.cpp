@@ -120,8 +120,10 @@ int eval_task_command(const EvalOptions& options, Terminal& terminal) {
         records.emplace(options.records);
         evaluate.on_record = [&](const TaskRecord& r) { records->write(to_json(r) + "\n"); };
     }
-    const Engine engine = load_engine(options.model, options.engine,
-                                      {.context = options.window, .exact = true}, terminal);
+    const int caches = task.kind == TaskKind::answers ? evaluate.sequences : 1;
+    const Engine engine =
+        load_engine(options.model, options.engine,
+                    {.context = options.window, .sequences = caches, .exact = true}, terminal);
     evaluate.window = engine.context;
     evaluate.compute = engine.compute;
     evaluate.kv = engine.kv;

@@ -16,8 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kSequences = 4;  // answers written at once
-
 std::string where_of(const Task& task, const TaskItem& item) {
     return std::string(task.name) + " item " + item.id;
 }
@@ -125,9 +123,9 @@ class WrittenItems final : public Items {
     std::vector<TaskRecord> run(const RoutingPolicy& policy,
                                 const std::function<void()>& step) override {
         SchedulerOptions o;
-        o.sequences = kSequences;
+        o.sequences = options_.sequences;
         o.context = longest_ + options_.answer_tokens;
-        o.max_rows = std::max(options_.max_rows, kSequences);
+        o.max_rows = std::max(options_.max_rows, options_.sequences);
         o.waiting = items_.size();
         o.compute = options_.compute;
         o.kv = options_.kv;

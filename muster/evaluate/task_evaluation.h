@@ -45,6 +45,7 @@ struct TaskOptions {
     std::vector<RoutingPolicy> policies{{}};  ///< the first is the baseline of the differences
     int window = 0;                           ///< tokens; 0: the model's context length
     int answer_tokens = 32;                   ///< most tokens of a written answer
+    int sequences = 4;                        ///< answers written at once; each has a cache
     int max_rows = 256;
     Compute compute = Compute::f32;
     DType kv = DType::f32;  ///< of keys and values
