@@ -64,10 +64,6 @@ class ScoredItems final : public Items {
     std::vector<TaskRecord> run(const RoutingPolicy& policy,
                                 const std::function<void()>& step) override {
         const RequestRouting routing = generation_routing(model_.config(), policy);
-        if (routing.timed())
-            throw Error("task", "policy `" + policy.to_string() +
-                                    "` follows the clock while text is written, expected one that "
-                                    "does not, such as mean:2");
         KvCache cache(model_.config(), longest_, options_.kv);
         ForwardContext context(model_, executor_, std::min(options_.max_rows, longest_),
                                options_.compute);
