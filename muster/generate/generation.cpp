@@ -184,7 +184,6 @@ std::optional<SpeedOutcome> Generation::speed_outcome() const {
     const SpeedController* speed = place_.routing.speed();
     if (speed == nullptr) return std::nullopt;
     SpeedOutcome out{.target = speed->target(),
-                     .reach = speed->reach(),
                      .fixed_seconds = speed->fixed_seconds(),
                      .expert_seconds = speed->expert_seconds()};
     double seconds = 0;
@@ -197,6 +196,7 @@ std::optional<SpeedOutcome> Generation::speed_outcome() const {
     if (tokens == 0 || seconds <= 0) return out;
     out.tokens_per_second = tokens / seconds;
     out.experts /= tokens;
+    if (!out.held()) out.reach = speed->reach(out.tokens_per_second, out.experts);
     return out;
 }
 

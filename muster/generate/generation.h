@@ -54,7 +54,7 @@ struct SpeedOutcome {
     double target = 0;             ///< tokens per second
     double tokens_per_second = 0;  ///< of the tokens after the first 64, or of the last half
     double experts = 0;            ///< of the same tokens, mean over MoE layers
-    /// What the last tokens say. Not `held` though the speed was reached: only by chance.
+    /// Of a speed that was not held, whether it could be.
     SpeedReach reach = SpeedReach::held;
     /// The linear model of a token's cost: seconds beside the experts, and for one expert in every
     /// layer; 0 when too few tokens were written.

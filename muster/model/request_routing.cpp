@@ -48,9 +48,7 @@ struct Bounds {
 };
 
 Bounds bounds_of(const ResolvedRouter& r) {
-    const int candidates = r.spec.num_experts - static_cast<int>(r.ban.size());
-    const int forced = static_cast<int>(r.force.size());
-    const int high = std::max(std::min(r.spec.max, candidates), forced);
+    const int forced = static_cast<int>(r.force.size()), high = most_experts(r);
     return {static_cast<double>(std::clamp(std::max(r.spec.min, forced), 1, high)),
             static_cast<double>(high), r.spec.num_experts};
 }

@@ -14,7 +14,6 @@ constexpr double kMostDebt = 8;  ///< windows of the target
 constexpr double kSoftening = 0.25;
 constexpr int kSpeedTokens = 8;       ///< between moves: their time outweighs the clock's noise
 constexpr double kSpeedHorizon = 16;  ///< tokens in which lost time is made up for
-constexpr int kCertain = 3;           ///< moves at an end until that is no accident
 constexpr double kFading = 0.5;       ///< of what was measured before, at every move
 
 void require(bool holds, const char* what) {
@@ -118,24 +117,21 @@ void SpeedController::move(double mean) noexcept {
     cost_ = kFading * cost_ + kSpeedTokens * (s.fixed + mean);
     seconds_ = kFading * seconds_ + seconds_now_;
     const double late = seconds_now_ - kSpeedTokens * per_token;
-    const double end = 0.01 * (s.high - s.low);
-    const bool fewest = mean <= s.low + end, most = mean >= s.high - end;
     const double bound = kSpeedTokens * per_token;  // winds up no further, also out of reach
     debt_ = std::clamp(debt_ + late, -bound, bound);
-    const double experts = per_token / unit() - s.fixed;
     const double wanted = (per_token - debt_ / kSpeedHorizon) / unit() - s.fixed;
-    beyond_ = fewest && experts < s.low  ? std::min(beyond_, 0) - 1
-              : most && experts > s.high ? std::max(beyond_, 0) + 1
-                                         : 0;
     u_ = clamp_odds(u_ + odds_of_mean(wanted, s.low, s.high) - odds_of_mean(mean, s.low, s.high),
                     s.num_experts);
     // Where even the fewest are too slow, they are gone to at once.
-    if (wanted <= s.low) u_ = lowest_odds(s.num_experts);
+    if (per_token / unit() - s.fixed <= s.low) u_ = lowest_odds(s.num_experts);
 }
 
-SpeedReach SpeedController::reach() const noexcept {
-    if (beyond_ <= -kCertain) return SpeedReach::too_high;
-    return beyond_ >= kCertain ? SpeedReach::too_low : SpeedReach::held;
+SpeedReach SpeedController::reach(double tokens_per_second, double mean_experts) const noexcept {
+    const Settings& s = settings_;
+    const double speed_of_cost = tokens_per_second * (s.fixed + mean_experts);
+    if (speed_of_cost < s.tokens_per_second * (s.fixed + s.low)) return SpeedReach::too_high;
+    if (speed_of_cost > s.tokens_per_second * (s.fixed + s.high)) return SpeedReach::too_low;
+    return SpeedReach::held;
 }
 
 }  // namespace muster

@@ -53,7 +53,7 @@ class MeanController {
 
 /// Whether a target speed can be held.
 enum class SpeedReach : uint8_t {
-    held,      ///< it is, or nothing says otherwise yet
+    held,      ///< it can
     too_high,  ///< the fewest experts are slower
     too_low,   ///< the most experts are faster
 };
@@ -80,8 +80,9 @@ class SpeedController {
     /// Moves p after every eighth; true then.
     bool update(double mean_experts, double seconds) noexcept;
 
-    /// What the last tokens say.
-    SpeedReach reach() const noexcept;
+    /// Whether the target lies between the speeds of the fewest and the most experts, where tokens
+    /// of so many experts per layer came at that speed.
+    SpeedReach reach(double tokens_per_second, double mean_experts) const noexcept;
     double target() const noexcept { return settings_.tokens_per_second; }
     /// Seconds of a token beside its experts, and per mean expert per layer; 0 before the eighth
     /// token.
@@ -98,7 +99,6 @@ class SpeedController {
     double cost_ = 0, seconds_ = 0;             ///< fading sums over tokens
     double experts_now_ = 0, seconds_now_ = 0;  ///< sums since the last move
     int tokens_now_ = 0;
-    int beyond_ = 0;  ///< moves in a row that would have gone beyond the fewest (-) or most (+)
 };
 
 }  // namespace muster

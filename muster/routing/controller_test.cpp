@@ -150,7 +150,7 @@ TEST(SpeedController, HoldsWhatCanBeReached) {
                                             .num_experts = 16});
                 EXPECT_NEAR(machine.speed(controller, router, sharpness), target, 0.05 * target)
                     << sharpness << " " << belief << " " << experts;
-                EXPECT_EQ(controller.reach(), SpeedReach::held);
+                EXPECT_EQ(controller.reach(target, experts), SpeedReach::held);
                 EXPECT_GT(controller.expert_seconds(), 0);
             }
 }
@@ -160,10 +160,10 @@ TEST(SpeedController, SaysWhatCannotBeReached) {
     ResolvedRouter router = resolved("speed:1,max=8", spec_of(16));
     SpeedController fast({.tokens_per_second = 50, .fixed = 2, .high = 8, .num_experts = 16});
     EXPECT_NEAR(machine.speed(fast, router, 1), 1 / 0.03, 1.5);
-    EXPECT_EQ(fast.reach(), SpeedReach::too_high);
+    EXPECT_EQ(fast.reach(1 / 0.03, 1), SpeedReach::too_high);
     SpeedController slow({.tokens_per_second = 5, .fixed = 2, .high = 8, .num_experts = 16});
     EXPECT_NEAR(machine.speed(slow, router, 1), 10, 0.5);
-    EXPECT_EQ(slow.reach(), SpeedReach::too_low);
+    EXPECT_EQ(slow.reach(10, 8), SpeedReach::too_low);
     EXPECT_EQ(slow.p(), 1);
 }
 

@@ -111,11 +111,6 @@ void check_value(const RouterSpec& spec) {
         case Selection::relative:
             require(x >= 0 && x <= 1, what, "from 0 to 1");
             break;
-        case Selection::mean:
-            require(x >= spec.min && x <= spec.max, what,
-                    "a mean from min to max experts, here " + std::to_string(spec.min) + " to " +
-                        std::to_string(spec.max));
-            break;
         case Selection::expert_choice:
             require(x > 0 && x <= spec.num_experts, what,
                     "above 0 and at most " + experts + ", the number of experts");
@@ -141,6 +136,14 @@ void check_lists(const ResolvedRouter& router, int layer) {
 
 }  // namespace
 
+int most_experts(const ResolvedRouter& router) noexcept {
+    const RouterSpec& spec = router.spec;
+    const int grouped = spec.num_experts / spec.groups * spec.groups_used;
+    const int allowed = spec.num_experts - static_cast<int>(router.ban.size());
+    const int most = std::min({spec.max, grouped, allowed});
+    return std::max(most, static_cast<int>(router.force.size()));
+}
+
 ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int layer, int layers) {
     require(layer >= 0 && layer < layers, "layer " + std::to_string(layer),
             "one below " + std::to_string(layers));
@@ -162,6 +165,11 @@ ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int 
     router.ban = experts_of_layer("ban", policy.ban, layer, layers, spec.num_experts);
     router.force = experts_of_layer("force", policy.force, layer, layers, spec.num_experts);
     check_lists(router, layer);
+    if (router.spec.selection == Selection::mean)
+        require(router.spec.value >= router.spec.min && router.spec.value <= most_experts(router),
+                "mean " + text(router.spec.value),
+                "a mean from min to max experts, here " + std::to_string(router.spec.min) + " to " +
+                    std::to_string(most_experts(router)));
     router.shared = policy.shared.value_or(true);
     if (router.spec.selection == Selection::top_p) router.p = router.spec.value;
     return router;

@@ -54,6 +54,9 @@ struct ResolvedRouter {
 /// neither 1 nor layers, p outside (0, 1], all experts banned …, or when `spec` makes no sense.
 ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int layer, int layers);
 
+/// The most experts that a token can get: what `max`, bans and groups leave.
+int most_experts(const ResolvedRouter& router) noexcept;
+
 /// Batch context some selections need; may be left empty otherwise.
 struct RouteContext {
     std::span<const int32_t> token_ids;  ///< [T], for hash

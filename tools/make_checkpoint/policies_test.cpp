@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routing policies on every family: means are held, rows of one pass keep their own policy.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "muster/checkpoint/gguf.h"
+#include "muster/core/atomic_file.h"
+#include "muster/core/test_directory.h"
+#include "muster/core/thread_team.h"
+#include "muster/model/forward.h"
+#include "tools/make_checkpoint/gguf_output.h"
+
+namespace muster::checkpoints {
+namespace {
+
+/// A text read under a policy, pass by pass.
+struct Reader {
+    Reader(const Model& model, const std::string& text, int capacity)
+        : policy(text),
+          routing(model.config(), RoutingPolicy::parse(text)),
+          cache(model.config(), capacity) {}
+
+    /// Up to `most` rows of the next pass.
+    void add(std::span<const int32_t> tokens, int most, std::vector<BatchRow>& rows) {
+        const auto begin = static_cast<size_t>(cache.length());
+        const int room = std::min(most, routing.rows_until_update(cache.length()));
+        const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(room));
+        for (size_t t = begin; t < end; ++t) rows.push_back({tokens[t], &cache, &routing, false});
+    }
+
+    std::string policy;
+    RequestRouting routing;
+    KvCache cache;
+    std::vector<int32_t> experts;  ///< [T, L]
+};
+
+/// Reads the tokens under all readers' policies in shared passes of `most` rows of each.
+void read_all(ForwardContext& context, std::span<const int32_t> tokens, int most,
+              std::vector<Reader*> readers) {
+    for (std::vector<BatchRow> rows;; rows.clear()) {
+        for (Reader* reader : readers) reader->add(tokens, most, rows);
+        if (rows.empty()) return;
+        context.forward(rows);
+        for (size_t r = 0; r < rows.size(); ++r)
+            for (Reader* reader : readers)
+                if (rows[r].cache == &reader->cache) {
+                    const auto counts = context.experts_of(static_cast<int>(r));
+                    reader->experts.insert(reader->experts.end(), counts.begin(), counts.end());
+                }
+    }
+}
+
+std::vector<int> moe_layers(const ModelConfig& config) {
+    std::vector<int> layers;
+    for (int l = 0; l < config.num_layers(); ++l)
+        if (!config.layers[l].dense()) layers.push_back(l);
+    return layers;
+}
+
+double mean_of(const Reader& reader, const ModelConfig& config) {
+    const std::vector<int> layers = moe_layers(config);
+    double sum = 0, count = 0;
+    for (size_t i = 0; i < reader.experts.size(); i += config.layers.size())
+        for (const int l : layers) sum += reader.experts[i + static_cast<size_t>(l)], ++count;
+    return sum / count;
+}
+
+/// Of a kilotoken or two, the first included.
+void expect_means(const Model& model, std::span<const int32_t> tokens, const std::vector<int>& ks) {
+    ThreadTeam team(2);
+    ForwardContext context(model, team, 256);
+    std::vector<std::unique_ptr<Reader>> readers;
+    std::vector<Reader*> all;
+    for (const int k : ks) {
+        readers.push_back(std::make_unique<Reader>(model, "mean:" + std::to_string(k),
+                                                   static_cast<int>(tokens.size())));
+        all.push_back(readers.back().get());
+    }
+    read_all(context, tokens, 256 / static_cast<int>(ks.size()), all);
+    for (size_t i = 0; i < ks.size(); ++i)
+        EXPECT_NEAR(mean_of(*all[i], model.config()), ks[i], 0.02 * ks[i]) << ks[i];
+}
+
+/// 2,000 tokens of the held-out texts.
+std::vector<int32_t> real_tokens(const Model& model) {
+    std::vector<int32_t> tokens;
+    for (const char* name : {"novels", "code", "law", "dictionary"}) {
+        const auto more = model.tokenizer().encode(
+            read_file(MUSTER_SOURCE_DIR "/models/heldout/" + std::string(name) + ".txt"));
+        tokens.insert(
+            tokens.end(), more.begin(),
+            more.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(more.size(), 700)));
+    }
+    EXPECT_GE(tokens.size(), 2000u);
+    tokens.resize(std::min<size_t>(tokens.size(), 2000));
+    return tokens;
+}
+
+TEST(Policies, TheDefaultModelHoldsEveryMean) {
+    const Model model = Model::load(MUSTER_SOURCE_DIR "/models/default.gguf");
+    std::vector<int> ks(static_cast<size_t>(model.config().layers[0].experts()));
+    std::iota(ks.begin(), ks.end(), 1);
+    expect_means(model, real_tokens(model), ks);
+}
+
+class PoliciesOf : public ::testing::TestWithParam<std::string> {
+  protected:
+    Model load() {
+        CheckpointSpec spec = preset(GetParam());
+        spec.layers = std::min(spec.layers, 3);
+        const GgufFile source(MUSTER_SOURCE_DIR "/models/default.gguf");
+        write_gguf(spec, Tokenizer::from_gguf(source).vocabulary(),
+                   {parse_file_type("f32"), false, 0}, directory_ / "model.gguf");
+        return Model::load(directory_ / "model.gguf");
+    }
+    TemporaryDirectory directory_;
+};
+
+TEST_P(PoliciesOf, MeansAreHeld) {
+    const Model model = load();
+    const std::vector<int> layers = moe_layers(model.config());
+    if (layers.empty()) GTEST_SKIP() << "dense";
+    const int most = most_experts(RequestRouting(model.config()).layer(layers[0]));
+    std::vector<int> ks{1, 2, 3, most / 2, most - 1, most};
+    if (GetParam() == "tiny-qwen3moe") {
+        ks.resize(static_cast<size_t>(most));
+        std::iota(ks.begin(), ks.end(), 1);
+    }
+    expect_means(model, real_tokens(model), ks);
+}
+
+TEST_P(PoliciesOf, RowsOfOnePassKeepTheirOwn) {
+    const Model model = load();
+    const std::vector<int> layers = moe_layers(model.config());
+    if (layers.empty()) GTEST_SKIP() << "dense";
+    const std::string l = std::to_string(layers.back());
+    const std::vector<std::string> policies{
+        "model",
+        "top-k:1",
+        "top-k:3",
+        "top-p:0.5,max=4",
+        "relative:0.5,min=2",
+        "mean:2",
+        "speed:20",
+        "top-k:2,weight=renorm,ban=" + l + ".0,force=" + l + ".1",
+        "top-k:2,weight=raw,shared=off"};
+    std::vector<int32_t> tokens = real_tokens(model);
+    tokens.resize(70);
+    std::vector<std::unique_ptr<Reader>> alone;
+    for (const std::string& policy : policies) {
+        SerialExecutor executor;
+        ForwardContext context(model, executor, 70);
+        alone.push_back(std::make_unique<Reader>(model, policy, 70));
+        read_all(context, tokens, 70, {alone.back().get()});
+    }
+    for (const int threads : {2, 3}) {
+        ThreadTeam team(threads);
+        ForwardContext context(model, team, 256);
+        std::vector<std::unique_ptr<Reader>> shared;
+        std::vector<Reader*> all;
+        for (const std::string& policy : policies) {
+            shared.push_back(std::make_unique<Reader>(model, policy, 70));
+            all.push_back(shared.back().get());
+        }
+        read_all(context, tokens, 5 * threads, all);
+        for (size_t i = 0; i < policies.size(); ++i)
+            EXPECT_EQ(shared[i]->experts, alone[i]->experts) << policies[i] << " " << threads;
+    }
+    EXPECT_EQ(mean_of(*alone[1], model.config()), 1);
+    EXPECT_EQ(mean_of(*alone[2], model.config()), 3);
+}
+
+std::vector<std::string> tiny_presets() {
+    std::vector<std::string> names;
+    for (const std::string& name : preset_names())
+        if (name.starts_with("tiny-")) names.push_back(name);
+    return names;
+}
+
+std::string test_name(const ::testing::TestParamInfo<std::string>& info) {
+    std::string name = info.param;
+    std::ranges::replace(name, '-', '_');
+    return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, PoliciesOf, ::testing::ValuesIn(tiny_presets()), test_name);
+
+}  // namespace
+}  // namespace muster::checkpoints
