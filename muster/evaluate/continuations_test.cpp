@@ -131,14 +131,31 @@ TEST_F(Continuations, ScoresAreThoseOfWholeTexts) {
 
 TEST_F(Continuations, ControllersBeginAnewWithEachContext) {
     const RequestRouting routing(model_.config(), RoutingPolicy::parse("mean:2"));
-    KvCache cache(model_.config(), 64);
-    ForwardContext context(model_, team_, 4);
-    ContinuationScorer scorer(context, cache, routing);
-    const auto e = encode_continuations(model_.tokenizer(), "the theme of it",
-                                        std::vector<std::string>{" all", " is this"}, 48, "here");
-    const auto first = scorer.score(e), again = scorer.score(e);
-    for (size_t i = 0; i < 2; ++i)
-        EXPECT_EQ(first.each[i].log_probability, again.each[i].log_probability);
+    const auto e = encode_continuations(
+        model_.tokenizer(), "the theme of it, and more of it",  // over a window of 32 positions
+        std::vector<std::string>{" all that there was", " is this"}, 64, "here");
+    ASSERT_GT(e.tokens[0].size(), static_cast<size_t>(RequestRouting::kWindow) + 4);
+    std::vector<ContinuationScores> scores;
+    for (const int rows : {4, 64}) {
+        KvCache cache(model_.config(), 64);
+        ForwardContext context(model_, team_, rows);
+        ContinuationScorer scorer(context, cache, routing);
+        for (int again = 0; again < 2; ++again) scores.push_back(scorer.score(e));
+    }
+    // What is shared and what is not goes through the same states as the whole text does.
+    for (size_t i = 0; i < 2; ++i) {
+        EXPECT_EQ(scores[0].each[i].log_probability, scores[1].each[i].log_probability);
+        EXPECT_EQ(scores[2].each[i].log_probability, scores[3].each[i].log_probability);
+        EXPECT_NEAR(scores[0].each[i].log_probability, scores[2].each[i].log_probability, 1e-4);
+        RequestRouting fresh(model_.config(), RoutingPolicy::parse("mean:2"));
+        KvCache cache(model_.config(), 64);
+        ForwardContext context(model_, team_, 64);
+        const auto losses = token_losses(context, cache, fresh, e.tokens[i], {.window = 64});
+        double sum = 0;
+        for (size_t t = static_cast<size_t>(e.first[i]) - 1; t < losses.loss.size(); ++t)
+            sum -= losses.loss[t];
+        EXPECT_NEAR(scores[0].each[i].log_probability, sum, 1e-4);
+    }
 }
 
 }  // namespace

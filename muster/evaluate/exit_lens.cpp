@@ -84,8 +84,8 @@ class Reading {
     }
 
     void read(std::span<const int32_t> tokens, RequestRouting& routing, bool blocks, Sums& sums) {
-        sums.units.emplace_back();
         routing.restart();
+        sums.units.emplace_back();
         size_t seen = 1;  // token `seen` is the next to be predicted
         for (size_t begin = 0; seen < tokens.size(); begin += static_cast<size_t>(stride_)) {
             const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(window_));

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "muster/core/error.h"
 #include "muster/core/thread_team.h"
 #include "muster/evaluate/residual_lens.h"
+#include "muster/generate/token_losses.h"
 #include "muster/model/export.h"
 #include "muster/model/forward.h"
 #include "muster/model/testing.h"
@@ -134,7 +136,22 @@ TEST(ExitLensRun, ReadsLongTextsInWindowsAndComparesPolicies) {
     EXPECT_EQ(json["policies"][1]["experts_total"]["mean"], 3.0);
     EXPECT_EQ(json["policies"][0]["layers"].size(), 3u);
 
-    options.stride = 20;
+    options.policies = {RoutingPolicy::parse("mean:2")};
+    options.window = options.stride = 0;
+    // Controllers go through the states that they have when the text is scored.
+    auto ids = model.tokenizer().encode(text);
+    ids.resize(601);
+    KvCache cache(model.config(), 48);
+    RequestRouting routing(model.config(), options.policies[0]);
+    ForwardContext context(model, executor, 48);
+    const auto losses = token_losses(context, cache, routing, ids);
+    const int64_t total = std::accumulate(losses.experts.begin(), losses.experts.end(), int64_t{0});
+    EXPECT_NEAR(exit_lens(model, {{"", text}}, executor, options).policies[0].total.mean,
+                static_cast<double>(total) / 600, 1e-9);
+    options.policies = {RoutingPolicy::parse("speed:20")};
+    EXPECT_THROW(exit_lens(model, {{"", text}}, executor, options), Error);
+    options.policies = {{}};
+    options.window = options.stride = 20;
     EXPECT_THROW(exit_lens(model, {{"", text}}, executor, options), Error);
     options.stride = 0;
     EXPECT_THROW(exit_lens(model, {{"", ""}}, executor, options), Error);

@@ -200,6 +200,14 @@ void add_up(std::vector<TaskRecord>& records, const ModelConfig& config, TaskPol
     out.activated = count_parameters(config).activated(active);
 }
 
+/// Throws Error for policies that a task cannot be evaluated under.
+void check_policy(const ModelConfig& config, const RoutingPolicy& policy, const Task& task) {
+    if (generation_routing(config, policy).timed() && task.kind != TaskKind::answers)
+        throw Error("task", "policy `" + policy.to_string() +
+                                "` follows the clock while text is written, expected one that "
+                                "does not, such as mean:2");
+}
+
 /// Completes the records and hands them out; gives the values of their metrics.
 std::vector<std::vector<double>> finish(std::vector<TaskRecord>& records, const Task& task,
                                         const std::vector<TaskItem>& items,
@@ -225,10 +233,7 @@ TaskResult evaluate_task(const Model& model, const Task& task, const std::vector
                          Executor& executor, const TaskOptions& options) {
     if (options.policies.empty()) throw Error("task", "no policy is given, expected one");
     if (items.empty()) throw Error("task", "there is no item to evaluate");
-    for (const RoutingPolicy& policy : options.policies) {
-        generation_routing(model.config(), policy);
-        evaluation_routing(model.config(), policy);
-    }
+    for (const RoutingPolicy& policy : options.policies) check_policy(model.config(), policy, task);
     const auto prepared = prepare(model, task, items, executor, options);
     const auto names = metric_names(task.kind);
     std::vector<size_t> all(items.size());

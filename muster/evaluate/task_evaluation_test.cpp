@@ -226,6 +226,8 @@ TEST_F(Tasks, BadRequestsAreRefused) {
     EXPECT_THROW(evaluate_task(model_, task, {}, team_, options_), Error);
     options_.policies = {RoutingPolicy::parse("top-k:50")};
     EXPECT_THROW(evaluate_task(model_, task, items, team_, options_), Error);
+    options_.policies = {RoutingPolicy::parse("speed:20")};
+    EXPECT_THROW(evaluate_task(model_, task, items, team_, options_), Error);
     options_.policies = {{}};
     options_.window = 8;
     EXPECT_THROW(evaluate_task(model_, find_task("triviaqa"), items, team_, options_), Error);
