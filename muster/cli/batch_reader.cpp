@@ -163,7 +163,8 @@ std::optional<BatchRequest> BatchReader::next() {
 }
 
 std::string BatchReader::message(const Error& error) const {
-    const std::string here = "[" + where() + "] ", text = error.what();
+    const std::string here = "[" + where() + "] ";
+    std::string text = error.what();
     if (text.starts_with(here)) return text;
     const size_t end = text.find("] ");
     if (!text.starts_with('[') || end == std::string::npos) return here + text;

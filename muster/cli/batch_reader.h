@@ -5,6 +5,7 @@
 #include <iosfwd>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "muster/cli/chat_prompt.h"
 #include "muster/cli/json_text.h"
@@ -35,7 +36,11 @@ class BatchReader {
     /// `name` of the input, for messages.
     BatchReader(std::istream& in, std::string name, const Model& model, const ChatPrompt& chat,
                 BatchDefaults defaults)
-        : in_(in), name_(std::move(name)), model_(model), chat_(chat), defaults_(defaults) {}
+        : in_(in),
+          name_(std::move(name)),
+          model_(model),
+          chat_(chat),
+          defaults_(std::move(defaults)) {}
 
     /// The next request; nothing at the end. Throws Error for a line that is no request (see
     /// message()); the next call goes on behind it.

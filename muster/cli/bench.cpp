@@ -58,6 +58,18 @@ std::string text_report(const SpeedReport& report, const std::vector<double>& fl
     return table.render();
 }
 
+/// One line; empty where one number of experts was measured.
+std::string cost_text(const SpeedReport& report) {
+    const std::optional<DecodeCost> cost = decode_cost(report.results);
+    if (!cost) return "";
+    return fmt::format(
+        "\ndecoding takes {} us and {} us for one expert in every layer; policies deviate from "
+        "that "
+        "by {:.1f} % at most\n",
+        significant(1e6 * cost->fixed_seconds), significant(1e6 * cost->expert_seconds),
+        100 * cost->worst_deviation);
+}
+
 }  // namespace
 
 int bench_command(const BenchOptions& options, Terminal& terminal) {
@@ -110,7 +122,7 @@ int bench_command(const BenchOptions& options, Terminal& terminal) {
                         plural(options.repeats, "run"), plural(report.threads, "thread"),
                         report.isa, compute_name(engine.compute),
                         bytes_text(report.memory_bytes_per_second), count_text(peak))
-                 << text_report(report, flops, peak)
+                 << text_report(report, flops, peak) << cost_text(report)
                  << "\nof peak: operations of the prefill against f32 multiply-adds on registers\n"
                     "of memory: weights read while decoding against reading alone\n";
     return 0;

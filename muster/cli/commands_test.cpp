@@ -98,6 +98,22 @@ TEST_F(Commands, WaysOfComputingAgree) {
     EXPECT_EQ(t.run({"bench", q8, "--compute", "int4"}), 2);
 }
 
+TEST_F(Commands, SpeedsOutOfReachAreSaid) {
+    const std::vector<std::string> words{"run",          "default",   "-p",       "the",
+                                         "-n",           "40",        "--seed",   "1",
+                                         "--ignore-end", "--routing", "speed:1e8"};
+    ASSERT_EQ(t.run(words), 0) << t.err.str();
+    EXPECT_THAT(t.err.str(), HasSubstr("speed:1e+08 cannot be reached: "));
+    const json d = document(words);
+    EXPECT_EQ(d.at("speed").at("reach"), "too_high");
+    EXPECT_EQ(d.at("speed").at("held"), false);
+    EXPECT_EQ(d.at("speed").at("experts_per_token"), 1.0);
+    const std::string text = (model / "heldout/letters.txt").string();
+    expect_error({"eval", "default", text, "--routing", "speed:20"}, "follows the clock");
+    expect_error({"bench", "default", "--prompt", "8", "--decode", "4", "--routing", "speed:20"},
+                 "follows the clock");
+}
+
 TEST_F(Commands, RunReadsFilesAndStandardInput) {
     write_file(model / "prompt.txt", "the theme\n");
     const std::vector<std::string> rest{"-n", "4", "--temperature", "0"};

@@ -111,6 +111,21 @@ TEST(Options, ChatTakesEverySetting) {
     EXPECT_EQ(o.sampler.top_k, 9);
 }
 
+TEST(Options, BatchTakesRequestsAndTheirDefaults) {
+    const auto o = parse<BatchOptions>({"batch", "m", "-", "-o", "a", "--routing", "mean:3",
+                                        "--sequences", "16", "--ctx", "99", "-n", "5",
+                                        "--temperature", "0", "--seed", "3", "--ignore-end", "-q"});
+    EXPECT_EQ(o.requests, "-");
+    EXPECT_EQ(o.output, "a");
+    EXPECT_EQ(o.routing, "mean:3");
+    EXPECT_EQ(o.sequences, 16);
+    EXPECT_EQ(o.context, 99);
+    EXPECT_EQ(o.tokens, 5);
+    EXPECT_EQ(o.sampler.temperature, 0);
+    EXPECT_EQ(o.seed, 3u);
+    EXPECT_TRUE(o.ignore_end && o.quiet);
+}
+
 TEST(Options, ImatrixTakesTextsAndEarlierFiles) {
     const auto o = parse<ImatrixOptions>({"imatrix", "m", "a.txt", "--in-file", "x", "--in-file",
                                           "y", "b.txt", "-o", "i", "--window", "64", "--from-chunk",

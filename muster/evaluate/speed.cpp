@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "muster/core/buffer.h"
@@ -202,6 +203,30 @@ SpeedReport measure_speed(const Model& model, Executor& executor, const SpeedOpt
     return report;
 }
 
+std::optional<DecodeCost> decode_cost(const std::vector<SpeedResult>& results) {
+    const auto n = static_cast<double>(results.size());
+    double experts = 0, seconds = 0, square = 0, product = 0;
+    for (const SpeedResult& r : results) {
+        if (!(r.decode.median > 0)) return std::nullopt;
+        experts += r.experts / n;
+        seconds += 1 / r.decode.median / n;
+    }
+    for (const SpeedResult& r : results) {
+        square += (r.experts - experts) * (r.experts - experts);
+        product += (r.experts - experts) * (1 / r.decode.median - seconds);
+    }
+    if (!(square > 1e-6)) return std::nullopt;
+    DecodeCost cost;
+    cost.expert_seconds = product / square;
+    cost.fixed_seconds = seconds - cost.expert_seconds * experts;
+    for (const SpeedResult& r : results) {
+        const double model = cost.fixed_seconds + cost.expert_seconds * r.experts;
+        cost.worst_deviation =
+            std::max(cost.worst_deviation, std::abs(model * r.decode.median - 1));
+    }
+    return cost;
+}
+
 std::string to_json(const SpeedReport& report) {
     using nlohmann::json;
     json results = json::array();
@@ -212,11 +237,17 @@ std::string to_json(const SpeedReport& report) {
                            {"experts_per_token", r.experts},
                            {"bytes_per_token", r.bytes_per_token},
                            {"bytes_per_second", r.bytes_per_second}});
+    json cost;
+    if (const std::optional<DecodeCost> c = decode_cost(report.results))
+        cost = {{"fixed_seconds", c->fixed_seconds},
+                {"expert_seconds", c->expert_seconds},
+                {"worst_deviation", c->worst_deviation}};
     const json out = {{"format", "muster-speed"},
                       {"version", 1},
                       {"threads", report.threads},
                       {"isa", report.isa},
                       {"memory_bytes_per_second", report.memory_bytes_per_second},
+                      {"decode_cost", cost},
                       {"results", results}};
     return out.dump(1) + "\n";
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,14 @@ struct SpeedResult {
     double bytes_per_second = 0;  ///< that times the median decode rate
 };
 
+/// The linear model of a decoded token's cost, seconds = fixed + each * experts, fitted to the
+/// policies of a report by least squares: does speed follow the activations?
+struct DecodeCost {
+    double fixed_seconds = 0;
+    double expert_seconds = 0;   ///< of one expert in every MoE layer
+    double worst_deviation = 0;  ///< largest |measured - model| / measured of a policy
+};
+
 struct SpeedReport {
     int threads = 0;
     std::string isa;
@@ -50,6 +59,9 @@ struct SpeedReport {
 /// Measures prefill and decode. The share of the memory roofline a decode reaches is
 /// bytes_per_second / memory_bytes_per_second. Throws Error when a number makes no sense.
 SpeedReport measure_speed(const Model& model, Executor& executor, const SpeedOptions& options);
+
+/// Nothing unless policies with different numbers of experts were measured.
+std::optional<DecodeCost> decode_cost(const std::vector<SpeedResult>& results);
 
 std::string to_json(const SpeedReport& report);
 
