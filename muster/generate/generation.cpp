@@ -57,13 +57,14 @@ bool SpeedOutcome::held() const noexcept {
 
 std::string describe(const SpeedOutcome& o) {
     if (o.held() || o.tokens_per_second <= 0) return "";
-    const std::string what = fmt::format("speed:{:.4g} ", o.target);
-    const std::string came = fmt::format("{:.3g} tokens/s with {:.3g} experts per layer",
-                                         o.tokens_per_second, o.experts);
+    const std::string what = fmt::format("speed:{:.6g} ", o.target);
+    const int digits = o.tokens_per_second < 100 ? 1 : 0;
+    const std::string came = fmt::format("{:.{}f} tokens/s with {:.3g} experts per layer",
+                                         o.tokens_per_second, digits, o.experts);
     if (o.reach == SpeedReach::too_high)
-        return what + "cannot be reached: " + came + ", the fewest";
+        return what + "cannot be reached: " + came + ", about the fewest";
     if (o.reach == SpeedReach::too_low)
-        return what + "cannot be held: " + came + ", the most that the policy allows";
+        return what + "cannot be held: " + came + ", about the most that the policy allows";
     return what + "was not held: " + came;
 }
 

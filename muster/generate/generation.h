@@ -66,7 +66,7 @@ struct SpeedOutcome {
 };
 
 /// What there is to say about a speed that was not held, e.g. "speed:500 cannot be reached: 212
-/// tokens/s with 1 expert per layer"; empty when it was.
+/// tokens/s with 1 experts per layer, about the fewest"; empty when it was.
 std::string describe(const SpeedOutcome& outcome);
 
 struct GenerateResult {
