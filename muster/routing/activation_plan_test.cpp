@@ -39,7 +39,7 @@ ActivationPlan sample() {
 const std::vector<int> kExperts{4, 1, 4, 4};
 
 TEST(ActivationPlan, SurvivesItsFile) {
-    const testing::TemporaryDirectory directory;
+    const TemporaryDirectory directory;
     ActivationPlan plan = sample();
     plan.clusters.push_back({3,
                              {{0.5, 0.5, 0, 0}, {}, {0, 0, 0, 1}, {0, 1, 0, 0}},

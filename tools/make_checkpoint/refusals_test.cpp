@@ -86,7 +86,9 @@ class Refusals : public ::testing::Test {
 
     /// The message about a file that has an f32 tensor more.
     std::string refusal_with(const std::string& tensor, const std::vector<int64_t>& shape) {
-        const std::vector<float> zeros(size_t{1} << 16);
+        size_t values = 1;
+        for (const int64_t n : shape) values *= static_cast<size_t>(n);
+        const std::vector<float> zeros(values);
         return refusal("muster.test", [&](GgufWriter& w, const std::string&) {
             w.add_tensor(tensor,
                          {DType::f32, shape, reinterpret_cast<const std::byte*>(zeros.data())});
