@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <ostream>
@@ -11,6 +12,7 @@
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
+#include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
 #include "muster/counterfactual/misrouting.h"
 #include "muster/evaluate/documents.h"
@@ -181,27 +183,36 @@ int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
     calibration.compute = engine.compute;
     calibration.kv = engine.kv;
     const auto windows = calibration_windows(model, texts, calibration, options.tokens);
-    const CalibrationCost cost = calibration_cost(model, windows, calibration);
+    CalibrationCost cost = calibration_cost(model, windows, calibration);
+    const MisroutingOptions routes{.alternatives = std::max(1, options.routes)};
+    if (options.routes > 0) cost += misrouting_cost(model, windows, calibration, routes);
     announce(cost, calibration_rate(model, *engine.team, windows, calibration), terminal);
+    AtomicFile output(options.output);  // refuses a bad place before the work
     CalibrationResult result;
-    std::vector<MisroutingLayer> misrouting;
     {
         ProgressBar bar(terminal);
         calibration.progress = bar.callback();
         result = calibrate(model, *engine.team, windows, calibration);
-        if (options.routes > 0 && !result.stopped)
-            misrouting = analyse_misrouting(model, *engine.team, windows, calibration,
-                                            {.alternatives = options.routes});
     }
     if (result.stopped) {
-        terminal.err << fmt::format("stopped after {} of {}; the same command goes on from {}",
-                                    result.windows, plural(cost.windows, "window"),
-                                    calibration.state.string())
+        const bool kept = std::filesystem::exists(calibration.state);
+        terminal.err << fmt::format(
+                            "stopped after {} of {}{}", result.windows,
+                            plural(cost.windows, "window"),
+                            kept ? "; the same command goes on from " + calibration.state.string()
+                                 : std::string())
                      << std::endl;
         return kInterrupted;
     }
-    write_plan(options.output, result.plan);
+    output.write(result.plan.to_json());
+    output.commit();
     if (result.windows == cost.windows) std::filesystem::remove(calibration.state);
+    std::vector<MisroutingLayer> misrouting;
+    if (options.routes > 0) {
+        ProgressBar bar(terminal);
+        calibration.progress = bar.callback();
+        misrouting = analyse_misrouting(model, *engine.team, windows, calibration, routes);
+    }
     if (options.json) {
         ordered_json document = parsed(result.plan.to_json());
         document["windows"] = result.windows;

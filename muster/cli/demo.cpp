@@ -170,7 +170,8 @@ void what_next(const Demo& demo) {
 }  // namespace
 
 int demo_command(const DemoOptions& options, Terminal& terminal) {
-    const Model model = load_model(options.model, terminal);
+    Model model = load_model(options.model, terminal);
+    open_plans(parse_policies(options.routing), model);
     ThreadTeam team(options.model.threads);
     Demo demo{options, terminal, model, team, depth_of(options, terminal), {}};
     introduce(demo);

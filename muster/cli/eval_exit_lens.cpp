@@ -69,6 +69,7 @@ int exit_lens_command(const EvalOptions& options, Terminal& terminal) {
     const auto documents = read_documents(options.files);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);
+    open_plans(lens.policies, *engine.model);
     lens.window = engine.context;
     lens.compute = engine.compute;
     lens.kv = engine.kv;

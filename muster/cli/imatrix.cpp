@@ -124,13 +124,14 @@ ImportanceSums collect(const ImatrixOptions& options, const Engine& engine, Term
 }  // namespace
 
 int imatrix_command(const ImatrixOptions& options, Terminal& terminal) {
-    RoutingPolicy::parse(options.routing);
+    const RoutingPolicy policy = RoutingPolicy::parse(options.routing);
     EngineOptions run;
     run.mmap = true;  // what is multiplied must be seen, which integer products do not show
     run.compute = options.compute;
     run.kv = "f32";
     const Engine engine = load_engine(
         options.model, run, {.context = options.window, .rows = options.window}, terminal);
+    open_plans({&policy, 1}, *engine.model);
     int64_t next = options.from_chunk;
     const ImportanceSums sums = collect(options, engine, terminal, next);
     write_importance(options.output, sums);

@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <optional>
 #include <ostream>
 
 #include "muster/cli/eval.h"
@@ -42,12 +43,19 @@ std::string tried_table(const TuneResult& result) {
     return table.render();
 }
 
-void report(const TuneResult& result, Terminal& terminal) {
+void report(const TuneResult& result, double rise, Terminal& terminal) {
     terminal.out << tried_table(result) << "\nOn the other half of the text:\n\n"
                  << comparison_table(result.confirmed);
     if (result.rejected > 0)
-        terminal.out << fmt::format("{} that the search allowed and the other half did not\n",
-                                    plural(result.rejected, "cheaper policy"));
+        terminal.out << fmt::format(
+            "left out: {} that the search allowed and this half did not, which makes it look a "
+            "little better than it is\n",
+            result.rejected);
+    const double high = result.confirmed.policies.back().difference.high;
+    if (!(high <= std::log1p(rise)))
+        terminal.out << fmt::format(
+            "the interval reaches above the allowed {:.4f} nats: more text would say more\n",
+            std::log1p(rise));
     terminal.out << fmt::format("\n--routing {}\n", result.chosen);
 }
 
@@ -60,6 +68,8 @@ int tune_command(const TuneCommandOptions& options, Terminal& terminal) {
     tune.steps = options.steps;
     tune.evaluate.max_tokens = options.tokens;
     tune.evaluate.confidence = options.confidence;
+    std::optional<AtomicFile> output;  // refuses a bad place before the work
+    if (!options.output.empty()) output.emplace(options.output);
     const auto documents = read_documents(options.files);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);
@@ -74,11 +84,14 @@ int tune_command(const TuneCommandOptions& options, Terminal& terminal) {
     }
     ordered_json document{{"model", options.model.model}};
     document.update(parsed(to_json(result)));
-    if (!options.output.empty()) write_file(options.output, document.dump(2) + "\n");
+    if (output) {
+        output->write(document.dump(2) + "\n");
+        output->commit();
+    }
     if (options.json) {
         print_json(document, terminal);
     } else {
-        report(result, terminal);
+        report(result, tune.max_perplexity, terminal);
     }
     return 0;
 }

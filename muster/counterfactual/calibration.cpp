@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -12,6 +13,7 @@
 #include "muster/core/stats.h"
 #include "muster/counterfactual/measurements.h"
 #include "muster/counterfactual/strata.h"
+#include "muster/counterfactual/weight_sharing.h"
 #include "muster/counterfactual/window.h"
 #include "muster/model/request_routing.h"
 
@@ -50,40 +52,6 @@ std::string settings_of(const Model& model, std::span<const std::vector<int32_t>
         .dump();
 }
 
-/// Takes one expert from each row of a batch of branches; the others share its weight.
-class WeightSharing final : public Intervention {
-  public:
-    explicit WeightSharing(int layer) : layer_(layer) {}
-    std::vector<int> removed;  ///< [rows of all batches], in their order
-
-    bool touches(int l) const override { return l == layer_; }
-    void after_route(int /*l*/, const RowInfo& /*rows*/, RouteTable& routes) override {
-        changed_.clear(routes.num_experts);
-        for (int t = 0; t < routes.tokens(); ++t, ++next_) {
-            const auto experts = routes.token_experts(t);
-            const auto weights = routes.token_weights(t);
-            double all = 0, rest = 0;
-            for (size_t i = 0; i < experts.size(); ++i) {
-                all += weights[i];
-                if (experts[i] != removed[next_]) rest += weights[i];
-            }
-            for (size_t i = 0; i < experts.size(); ++i) {
-                if (experts[i] == removed[next_]) continue;
-                changed_.experts.push_back(experts[i]);
-                changed_.weights.push_back(rest > 0 ? static_cast<float>(weights[i] * all / rest)
-                                                    : 0.0f);
-            }
-            changed_.offsets.push_back(changed_.activations());
-        }
-        std::swap(routes, changed_);
-    }
-
-  private:
-    int layer_;
-    size_t next_ = 0;
-    RouteTable changed_;
-};
-
 /// One calibration's measuring.
 class Measuring {
   public:
@@ -105,17 +73,20 @@ class Measuring {
         const auto start = Clock::now();
         find_earlier();
         if (measured_.windows.empty() && !find_strata()) return false;
+        save();
         auto saved = Clock::now();
         const auto seconds = [](Clock::time_point since) {
             return std::chrono::duration<double>(Clock::now() - since).count();
         };
-        while (measured_.windows.size() < windows_.size()) {
-            if (options_.seconds > 0 && seconds(start) >= options_.seconds &&
-                !measured_.windows.empty())
-                break;
+        time_is_up_ = [&, this] {
+            return options_.seconds > 0 && !measured_.windows.empty() &&
+                   seconds(start) >= options_.seconds;
+        };
+        while (measured_.windows.size() < windows_.size() && !time_is_up_()) {
             WindowMeasurement m;
             if (!measure(windows_[measured_.windows.size()], m)) {
                 save();
+                if (time_is_up_()) break;
                 return false;
             }
             measured_.windows.push_back(std::move(m));
@@ -131,6 +102,7 @@ class Measuring {
   private:
     bool work(std::string_view what, int64_t row_layers) {
         done_ += row_layers;
+        if (time_is_up_ && time_is_up_()) return false;
         return !options_.progress ||
                options_.progress(what, std::min(done_, cost_.row_layers), cost_.row_layers);
     }
@@ -277,6 +249,7 @@ class Measuring {
     Measurements measured_;
     std::vector<int> hard_, easy_;  ///< rows of the window
     int64_t done_ = 0;
+    std::function<bool()> time_is_up_;  ///< never before a window is measured
 };
 
 }  // namespace
@@ -288,31 +261,27 @@ std::vector<std::vector<int32_t>> calibration_windows(const Model& model,
     check_options(model.config(), options);
     const auto longest = static_cast<size_t>(window_tokens(model.config(), options));
     std::vector<std::vector<int32_t>> all;
-    int64_t tokens = 0;
     for (const std::string& text : texts) {
         const std::vector<int32_t> ids = model.tokenizer().encode(text);
         for (size_t first = 0; first + kShortestWindow <= ids.size(); first += longest) {
             const size_t last = std::min(ids.size(), first + longest);
             all.emplace_back(ids.begin() + static_cast<int64_t>(first),
                              ids.begin() + static_cast<int64_t>(last));
-            tokens += static_cast<int64_t>(last - first);
         }
     }
     if (all.empty())
         throw Error("calibration", "no text of at least " + std::to_string(kShortestWindow) +
                                        " tokens, expected one");
-    if (most == 0 || tokens <= most) return all;
-    // Evenly over all texts, and at least one.
-    const double share = static_cast<double>(most) / static_cast<double>(tokens);
-    std::vector<std::vector<int32_t>> some;
-    double due = 0;
-    for (auto& window : all) {
-        due += share;
-        if (due < 1 && !(some.empty() && &window == &all.back())) continue;
-        due -= 1;
-        some.push_back(std::move(window));
-    }
-    return some;
+    // In an order that mixes the texts: any beginning of it is a sample of all.
+    Random random(options.seed);
+    for (size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random.below(i)]);
+    if (most == 0) return all;
+    int64_t taken = 0;
+    size_t count = 0;
+    while (count < all.size() && (count == 0 || taken < most))
+        taken += static_cast<int64_t>(all[count++].size());
+    all.resize(count);
+    return all;
 }
 
 int baseline_experts(const ModelConfig& config, const CalibrationOptions& options) {
@@ -322,7 +291,9 @@ int baseline_experts(const ModelConfig& config, const CalibrationOptions& option
     for (int l = 0; l < config.num_layers(); ++l) {
         const FeedForwardConfig& ff = config.layers[static_cast<size_t>(l)];
         if (ff.dense()) continue;
-        fewest = layers == 0 ? ff.experts() : std::min(fewest, ff.experts());
+        const RouterSpec& router = ff.router;
+        const int most = router.num_experts / router.groups * router.groups_used;
+        fewest = layers == 0 ? most : std::min(fewest, most);
         sum += expected_experts(config, own, l);
         layers += 1;
     }
@@ -392,7 +363,18 @@ CalibrationResult calibrate(const Model& model, Executor& executor,
     }
     CalibrationResult result = conclude(model.config(), measuring.measured(), options);
     result.plan.model = model.hash();
-    result.plan.text = hash_of(windows);
+    const auto measured = windows.first(static_cast<size_t>(result.windows));
+    result.plan.text = hash_of(measured);
+    int64_t rows = 0;
+    for (const auto& window : measured) rows += static_cast<int64_t>(window.size()) - 1;
+    auto settings = nlohmann::ordered_json::parse(result.plan.settings);
+    for (const char* of_another_key : {"model", "text", "experts_per_token"})
+        settings.erase(of_another_key);
+    settings["windows"] = result.windows;
+    settings["rows"] = rows;
+    settings["max_shift"] = options.max_shift;
+    settings["clusters"] = options.clusters;
+    result.plan.settings = settings.dump();
     return result;
 }
 

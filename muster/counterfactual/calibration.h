@@ -51,11 +51,19 @@ struct CalibrationCost {
     int64_t passes = 0;               ///< of every window, some from a later layer on
     int64_t ablations = 0;            ///< positions computed again from a layer on, about
     int64_t row_layers = 0;           ///< a position through one layer, of all of it
+
+    /// What is computed on the same windows beside.
+    CalibrationCost& operator+=(const CalibrationCost& other) noexcept {
+        passes += other.passes;
+        ablations += other.ablations;
+        row_layers += other.row_layers;
+        return *this;
+    }
 };
 
-/// Cuts texts into windows of at least 32 and at most options.window tokens. Where they hold more
-/// than `most` tokens (0: any number), about so many of them, evenly over the texts. Throws Error
-/// when there is none.
+/// Cuts texts into windows of at least 32 and at most options.window tokens. They
+/// come in an order that mixes the texts, a function of options.seed, up to about `most` tokens (0:
+/// all). Throws Error when there is none.
 std::vector<std::vector<int32_t>> calibration_windows(const Model& model,
                                                       std::span<const std::string> texts,
                                                       const CalibrationOptions& options,

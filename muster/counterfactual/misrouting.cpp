@@ -132,6 +132,23 @@ Strata strata_of(Analysis& analysis, std::span<const std::vector<int32_t>> windo
 
 }  // namespace
 
+CalibrationCost misrouting_cost(const Model& model, std::span<const std::vector<int32_t>> windows,
+                                const CalibrationOptions& calibration,
+                                const MisroutingOptions& options) {
+    CalibrationCost cost;
+    const int layers = model.config().num_layers();
+    cost.windows = static_cast<int64_t>(windows.size());
+    for (const auto& w : windows) cost.tokens += static_cast<int64_t>(w.size()) - 1;
+    cost.passes = 2;
+    cost.row_layers = 2 * cost.tokens * layers;
+    for (const int l : measured_layers(model.config(), calibration)) {
+        const int64_t drawn = cost.windows * 2 * options.rows * options.alternatives;
+        cost.ablations += drawn;
+        cost.row_layers += drawn * (layers - l);
+    }
+    return cost;
+}
+
 std::vector<MisroutingLayer> analyse_misrouting(const Model& model, Executor& executor,
                                                 std::span<const std::vector<int32_t>> windows,
                                                 const CalibrationOptions& calibration,

@@ -32,6 +32,11 @@ struct MisroutingLayer {
     Misrouting hard, easy;
 };
 
+/// What analyse_misrouting() will compute.
+CalibrationCost misrouting_cost(const Model& model, std::span<const std::vector<int32_t>> windows,
+                                const CalibrationOptions& calibration,
+                                const MisroutingOptions& options);
+
 /// Layers of calibration.layers (all), strata by its quantiles, routes of its baseline. Intervals
 /// are bootstraps over windows. The draws are a function of calibration.seed. Throws Error as
 /// calibrate() does.

@@ -49,15 +49,20 @@ TEST_F(MisroutingTest, RandomRoutersAreNoBetterThanDraws) {
     }
 }
 
-/// Where all but one expert are taken, few routes are others than the router's.
-TEST_F(MisroutingTest, TheSameRouteIsNeverBetter) {
-    const int all = model->config().layers[0].experts();
+/// More draws find better ones more often, and save more.
+TEST_F(MisroutingTest, MoreDrawsFindMore) {
+    options.least_gain = 0;
     options.alternatives = 1;
-    options.least_gain = 1e9;
-    for (const MisroutingLayer& layer : run(all - 1)) {
-        EXPECT_EQ(layer.hard.any_better.mean, 0);
-        EXPECT_EQ(layer.easy.better_share.mean, 0);
+    const auto one = run(2);
+    options.alternatives = 16;
+    const auto many = run(2);
+    for (size_t l = 0; l < one.size(); ++l) {
+        EXPECT_EQ(one[l].hard.any_better.mean, one[l].hard.better_share.mean);
+        EXPECT_GT(many[l].hard.any_better.mean, one[l].hard.any_better.mean);
+        EXPECT_GT(many[l].hard.best_gain.mean, one[l].hard.best_gain.mean);
     }
+    options.least_gain = 100;  // nats, which no route of this model saves
+    EXPECT_EQ(run(2)[0].hard.any_better.mean, 0);
 }
 
 TEST_F(MisroutingTest, IsTheSameAgainAndRefusesNothingToDraw) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "muster/core/error.h"
+#include "muster/core/random.h"
 #include "muster/model/request_routing.h"
 
 namespace muster {
@@ -35,7 +36,11 @@ class Tuning {
     Tuning(const Model& model, const std::vector<Document>& documents, Executor& executor,
            const TuneOptions& options)
         : model_(model), executor_(executor), options_(options) {
-        const std::vector<Document> pieces = pieces_of(documents);
+        std::vector<Document> pieces = pieces_of(documents);
+        // Mixed, so that any beginning of either half is a sample of all texts.
+        Random random(1);
+        for (size_t i = pieces.size(); i > 1; --i)
+            std::swap(pieces[i - 1], pieces[random.below(i)]);
         for (size_t i = 0; i < pieces.size(); ++i)
             (i % 2 == 0 ? search_ : confirm_).push_back(pieces[i]);
         if (confirm_.empty())

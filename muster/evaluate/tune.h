@@ -36,8 +36,10 @@ struct TuneResult {
 };
 
 /// Searches the cheapest policy, by activated parameters, whose perplexity exceeds that of the
-/// checkpoint's own policy by at most the allowed share. Texts are cut into pieces; even pieces are
-/// searched on and odd ones confirm, so that what is reported was not chosen for. Tried: top-k,
+/// checkpoint's own policy by at most the allowed share. Texts are cut into pieces, half of them,
+/// at random, are searched on and the others confirm, so that what is reported was hardly chosen
+/// for
+/// (`rejected` says how often it was). Tried: top-k,
 /// top-p and relative for all layers, then top-k layer by layer: what each layer loses at each
 /// number is measured alone, layers give up experts in the order of the least loss per parameter
 /// saved (as LExI, arXiv 2509.02753), and how far along that order the loss stays allowed is found

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "muster/core/error.h"
+#include "muster/core/random.h"
 #include "muster/generate/end_tokens.h"
 
 namespace muster {
@@ -47,7 +48,19 @@ void Session::set_policy(const RoutingPolicy& policy) {
     options_.policy = policy;
 }
 
-CacheIdentity Session::identity() const { return {model_.hash(), routing_.policy().to_string()}; }
+CacheIdentity Session::identity() const {
+    const RoutingPolicy& policy = routing_.policy();
+    std::string text = policy.to_string();
+    // A plan's name may come to stand for another plan.
+    const auto plan = model_.config().plans.find(policy.plan);
+    if (policy.selection == Selection::plan && plan != model_.config().plans.end()) {
+        uint64_t content = 0;
+        for (const char c : plan->second->to_json())
+            content = mix64(content ^ static_cast<unsigned char>(c));
+        text += "#" + std::to_string(content);
+    }
+    return {model_.hash(), std::move(text)};
+}
 
 void Session::save_cache(const std::filesystem::path& path) const {
     if (mixed_)

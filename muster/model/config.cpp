@@ -45,6 +45,8 @@ void check_layer(const ModelConfig& config, int l) {
                " experts, expected " + std::to_string(ff.experts()));
     if (ff.dense()) return;
     check_router(ff.router, where);
+    expect(config.policy.selection != Selection::plan,
+           "a plan as the model's own policy, expected one that is in the file");
     resolve({}, ff.router, l, config.num_layers());  // without the policy it must work, too
     resolve(config.policy, ff.router, l, config.num_layers());
 }

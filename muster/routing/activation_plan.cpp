@@ -22,8 +22,17 @@ std::vector<int> dealt(size_t n, uint64_t stream) {
     return order;
 }
 
-bool finite(const Interval& x) {
-    return std::isfinite(x.mean) && !std::isnan(x.low) && !std::isnan(x.high);
+constexpr double kLargest = 1e6;  // nats, and weights: what is more is no measurement
+
+bool sensible(const Interval& x) {
+    return std::abs(x.mean) <= kLargest && !std::isnan(x.low) && !std::isnan(x.high);
+}
+
+template <typename T>
+bool sensible(const std::vector<T>& values, double low) {
+    return std::all_of(values.begin(), values.end(), [low](T x) {
+        return static_cast<double>(x) >= low && static_cast<double>(x) <= 1e15;
+    });
 }
 
 /// What has been measured of a layer's experts.
@@ -59,8 +68,7 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
     };
     require(layers.size() == experts.size(), std::to_string(layers.size()) + " layers",
             std::to_string(experts.size()));
-    require(std::isfinite(lambda) && lambda >= 0, "a lambda that is negative or not finite",
-            "at least 0");
+    require(lambda >= 0 && lambda <= kLargest, "a lambda that makes no sense", "0 to 1000000");
     int64_t total = 0, moe = 0;
     for (size_t l = 0; l < layers.size(); ++l) {
         const LayerEvidence& layer = layers[l];
@@ -73,8 +81,8 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
                 here + " with a budget of " + std::to_string(layer.budget),
                 n == 0 ? "0, it is dense" : "1 to " + std::to_string(n));
         for (const ExpertEvidence& e : layer.experts)
-            require(finite(e.impact) && e.tokens >= 0, here + " with an impact that is no number",
-                    "numbers");
+            require(sensible(e.impact) && e.tokens >= 0 && std::isfinite(e.gate_rank),
+                    here + " with an impact that makes no sense", "at most 1000000 nats");
         total += layer.budget;
         moe += n > 0;
     }
@@ -85,9 +93,12 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
                     c.tokens.size() == layers.size();
         for (size_t l = 0; fits && l < layers.size(); ++l) {
             const size_t n = layers[l].experts.size();
-            fits = c.centre[l].size() == n && c.impact[l].size() == n && c.tokens[l].size() == n;
+            fits = c.centre[l].size() == n && c.impact[l].size() == n && c.tokens[l].size() == n &&
+                   sensible(c.centre[l], 0) && sensible(c.impact[l], -kLargest) &&
+                   sensible(c.tokens[l], 0);
         }
-        require(fits, "a context cluster of another shape", "values for each layer and expert");
+        require(fits, "a context cluster of another shape, or with values that make no sense",
+                "values for each layer and expert");
     }
 }
 

@@ -30,6 +30,27 @@ uint64_t from_hex(const std::string& text) {
     return x;
 }
 
+/// A whole number: the library would cast any number.
+int64_t whole(const ordered_json& json) {
+    if (!json.is_number_integer()) throw std::invalid_argument("a whole number");
+    return json.get<int64_t>();
+}
+
+int small(const ordered_json& json) {
+    const int64_t x = whole(json);
+    if (x < 0 || x > std::numeric_limits<int>::max()) throw std::invalid_argument("a small number");
+    return static_cast<int>(x);
+}
+
+std::vector<std::vector<int64_t>> whole_lists(const ordered_json& json) {
+    std::vector<std::vector<int64_t>> lists;
+    for (const ordered_json& list : json) {
+        lists.emplace_back();
+        for (const ordered_json& x : list) lists.back().push_back(whole(x));
+    }
+    return lists;
+}
+
 /// Infinite ends (one unit alone says nothing of the spread) are null.
 ordered_json written(const Interval& x) {
     const auto end = [](double v) { return std::isfinite(v) ? ordered_json(v) : ordered_json(); };
@@ -59,12 +80,12 @@ ordered_json written(const LayerEvidence& layer) {
 
 LayerEvidence layer_of(const ordered_json& json) {
     LayerEvidence layer;
-    layer.budget = json.at("budget").get<int>();
+    layer.budget = small(json.at("budget"));
     layer.hard = interval_of(json.at("hard"));
     layer.easy = interval_of(json.at("easy"));
     layer.contrast = interval_of(json.at("contrast"));
     for (const ordered_json& e : json.at("experts"))
-        layer.experts.push_back({interval_of(e.at("impact")), e.at("tokens").get<int64_t>(),
+        layer.experts.push_back({interval_of(e.at("impact")), whole(e.at("tokens")),
                                  e.at("gate_rank").get<double>(), e.at("dormant").get<bool>()});
     return layer;
 }
@@ -72,20 +93,19 @@ LayerEvidence layer_of(const ordered_json& json) {
 ActivationPlan plan_of(const ordered_json& json) {
     if (json.at("format").get<std::string>() != kFormat)
         throw std::invalid_argument(std::string("format ") + kFormat);
-    if (json.at("version").get<int>() != kVersion)
+    if (small(json.at("version")) != kVersion)
         throw std::invalid_argument("version " + std::to_string(kVersion));
     ActivationPlan plan;
     plan.model = from_hex(json.at("model").get<std::string>());
     plan.text = from_hex(json.at("text").get<std::string>());
-    plan.experts_per_token = json.at("experts_per_token").get<int>();
+    plan.experts_per_token = small(json.at("experts_per_token"));
     plan.lambda = json.at("lambda").get<double>();
     plan.settings = json.at("settings").dump();
     for (const ordered_json& layer : json.at("layers")) plan.layers.push_back(layer_of(layer));
     for (const ordered_json& c : json.at("clusters"))
-        plan.clusters.push_back({c.at("windows").get<int64_t>(),
-                                 c.at("centre").get<std::vector<std::vector<float>>>(),
-                                 c.at("impact").get<std::vector<std::vector<float>>>(),
-                                 c.at("tokens").get<std::vector<std::vector<int64_t>>>()});
+        plan.clusters.push_back(
+            {whole(c.at("windows")), c.at("centre").get<std::vector<std::vector<float>>>(),
+             c.at("impact").get<std::vector<std::vector<float>>>(), whole_lists(c.at("tokens"))});
     return plan;
 }
 

@@ -66,6 +66,8 @@ TEST(ActivationPlan, DamagedTextsAreRefused) {
              {"fedcba9876543210", "fedcba98765432"},
              {"fedcba9876543210", "xedcba9876543210"},
              {"\"budget\":3", "\"budget\":\"3\""},
+             {"\"budget\":3", "\"budget\":1e300"},
+             {"\"tokens\":5", "\"tokens\":0.5"},
              {"\"layers\":[", "\"layers\":7,\"x\":["}}) {
         std::string damaged = text;
         damaged.replace(damaged.find(from), from.size(), to);
@@ -99,6 +101,9 @@ TEST(ActivationPlan, ChecksThatItFitsAndSumsToTheBaseline) {
     plan = sample();
     plan.lambda = -1;
     EXPECT_THAT(refusal(plan), HasSubstr("lambda"));
+    plan = sample();
+    plan.layers[0].experts[1].impact.mean = 1e308;
+    EXPECT_THAT(refusal(plan), HasSubstr("impact"));
     plan = sample();
     plan.clusters.push_back({1, {{1}}, {{1}}, {{1}}});
     EXPECT_THAT(refusal(plan), HasSubstr("context cluster"));

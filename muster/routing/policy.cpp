@@ -190,6 +190,11 @@ void check_contradictions(const RoutingPolicy& policy) {
         if (std::find(policy.force.begin(), policy.force.end(), expert) != policy.force.end())
             fail("force=" + std::to_string(expert.first) + "." + std::to_string(expert.second),
                  "is banned as well", "one of ban and force");
+    if (policy.selection == Selection::plan)
+        for (const auto& [key, set] :
+             {std::pair("min", policy.min.has_value()), std::pair("max", policy.max.has_value()),
+              std::pair("groups", policy.groups.has_value())})
+            if (set) fail(key, "does not go with a plan, which sets the number", "no such key");
     if (policy.selection != Selection::plan && (policy.use || policy.lambda))
         fail(policy.use ? "use" : "lambda", "says nothing without a plan", "plan:NAME before it");
     if (policy.selection != Selection::expert_choice) return;

@@ -109,7 +109,7 @@ RoutingPolicy random_policy(Random& random) {
     if (maybe()) p.shared = maybe();
     for (uint64_t i = random.below(4); i > 0; --i)
         p.ban.emplace_back(static_cast<int>(i), static_cast<int>(random.below(100)));
-    if (p.selection == Selection::expert_choice) return p;
+    if (p.selection == Selection::expert_choice || p.selection == Selection::plan) return p;
     if (maybe()) p.min = 1 + static_cast<int>(random.below(9));
     if (maybe()) p.max = 9 + static_cast<int>(random.below(9));
     if (maybe()) p.groups = 1 + static_cast<int>(random.below(9));
@@ -139,6 +139,7 @@ TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
         {"", "''", "model, top-k, top-p"},
         {"plan", "'plan'", "'plan:' and a number"},
         {"plan:", "'plan:'", "'plan:' and a name"},
+        {"plan:x,max=2", "'max'", "no such key"},
         {"plan:x,use=some", "'use=some'", "both, layers, experts"},
         {"plan:x,lambda=-1", "'lambda=-1'", "a weight from 0"},
         {"top-k:2,lambda=1", "'lambda'", "plan:NAME before it"},
@@ -177,7 +178,7 @@ TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
         {"top-k:4,max", "'max'", "key=value"},
         {"top-k:4,max=", "'max='", "key=value"},
         {"top-k:4,=3", "'=3'", "score, weight, min"},
-        {"top-k:4,k=3", "'k=3'", "groups, ban, force or shared"},
+        {"top-k:4,k=3", "'k=3'", "force, shared, use or lambda"},
         {"top-k:4,MAX=3", "'MAX=3'", "score, weight"},
         {"top-k:4,max=0", "'max=0'", "a whole number from 1"},
         {"top-k:4,min=x", "'min=x'", "a whole number from 1"},
