@@ -154,6 +154,38 @@ TEST_F(Seeing, BadInputLeavesNothing) {
         EXPECT_FALSE(std::filesystem::exists(out));
     }
     expect_error({"stats", "/nowhere.json"}, "nowhere.json", "/new.");
+    expect_error({"eval", "default", letters, "--chart", "/nowhere/x.svg"}, "/nowhere/x", "/new.");
+    expect_error({"eval", "default", letters, "--stats", "/nowhere/x"}, "/nowhere/x", "/new.");
+}
+
+TEST_F(Seeing, OutputsAppearTogetherOrNotAtAll) {
+    document({"eval", "default", letters, "--tokens", "10", "--stats", at("s.json")});
+    const std::vector<std::string> words{"stats", at("s.json"), "-o", at("new.json")};
+    auto bad_csv = words;
+    bad_csv.insert(bad_csv.end(), {"--csv", "/nowhere/x.csv"});
+    expect_error(bad_csv, "/nowhere/x.csv", "/new.");
+    bad_csv.back() = at("new.json");
+    expect_error(bad_csv, "both outputs", "/new.");
+}
+
+TEST_F(Seeing, BadPlacesAreFoundBeforeTheWork) {
+    // The work looks whether it was interrupted.
+    int calls = 0;
+    t.terminal.interrupted = [&] {
+        ++calls;
+        return false;
+    };
+    const std::vector<std::string> words{"eval",  "default",   letters,   letters,     "--routing",
+                                         "model", "--routing", "top-k:1", "--no-check"};
+    ASSERT_EQ(t.run(words), 0) << t.err.str();
+    EXPECT_GT(calls, 1);
+    for (const char* option : {"--chart", "--stats"}) {
+        calls = 0;
+        auto bad = words;
+        bad.insert(bad.end(), {option, "/nowhere/x.svg"});
+        EXPECT_EQ(t.run(bad), 1);
+        EXPECT_LE(calls, 1) << option << ", and the report looks once";
+    }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <fstream>
@@ -19,8 +20,12 @@
 namespace muster::cli {
 namespace {
 
-constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
-constexpr int kRows = 256;         // of a pass
+constexpr int kInterrupted = 130;       // 128 + SIGINT, as shells report it
+constexpr int kRows = 256;              // of a pass
+constexpr int kPollMilliseconds = 100;  // an idle reader looks that often whether to stop
+
+/// Requests handed over at once: as many wait as are worked on.
+int64_t most_under_way(const BatchOptions& o) { return 2 * int64_t{o.sequences}; }
 
 /// Where answers go: a file that appears when it is complete, or standard output.
 class AnswerWriter {
@@ -51,6 +56,7 @@ SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine, 
     s.sequences = o.sequences;
     s.context = engine.context;
     s.max_rows = std::max(kRows, o.sequences);
+    s.waiting = std::max(s.waiting, static_cast<size_t>(most_under_way(o)));
     s.seed = seed;
     s.compute = engine.compute;
     s.kv = engine.kv;
@@ -85,16 +91,15 @@ class Batch {
     }
 
   private:
-    /// Hands over as many requests as keep the scheduler busy.
+    /// Hands over as many requests as keep the scheduler busy; waits for one only when idle.
     void fill() {
-        while (!ended_ && under_way_ < 2 * options_.sequences && !terminal_.stop()) {
+        while (!ended_ && under_way_ < most_under_way(options_) && !terminal_.stop()) {
+            const BatchInput::Got got = reader_.read(under_way_ > 0 ? 0 : kPollMilliseconds);
+            ended_ = got == BatchInput::Got::end;
+            if (got == BatchInput::Got::nothing && under_way_ > 0) break;
+            if (got != BatchInput::Got::line) continue;
             try {
-                std::optional<BatchRequest> next = reader_.next();
-                if (!next) {
-                    ended_ = true;
-                    break;
-                }
-                submit(std::move(*next));
+                submit(reader_.request());
             } catch (const Error& e) {
                 refuse(reader_.line(), reader_.id(), reader_.message(e));
             }
@@ -176,11 +181,16 @@ class Batch {
     BatchReader& reader_;
     AnswerWriter writer_;
     bool ended_ = false, stopped_ = false;
-    int under_way_ = 0;
+    int64_t under_way_ = 0;
     int64_t answered_ = 0, refused_ = 0, written_ = 0;
     std::exception_ptr failure_;
     Scheduler scheduler_;  ///< the last: its end calls back
 };
+
+BatchInput standard_input(const Terminal& terminal) {
+    return terminal.in_descriptor >= 0 ? BatchInput(terminal.in_descriptor)
+                                       : BatchInput(terminal.in);
+}
 
 }  // namespace
 
@@ -204,8 +214,8 @@ int batch_command(const BatchOptions& options, Terminal& terminal) {
     open_plans({&defaults.policy, 1}, *engine.model);
     for (const auto& plan : options.plans) engine.model->add_plan(plan.string(), read_plan(plan));
     const ChatPrompt chat(*engine.model, options.chat_template);
-    BatchReader reader(standard ? terminal.in : file, standard ? "requests" : options.requests,
-                       *engine.model, chat, defaults);
+    BatchReader reader(standard ? standard_input(terminal) : BatchInput(file),
+                       standard ? "requests" : options.requests, *engine.model, chat, defaults);
     Batch batch(options, engine, reader, defaults.sampler.seed, terminal);
     return batch.run();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/cli/batch_reader.h"
 
-#include <istream>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -126,14 +126,17 @@ void read_keys(const ordered_json& object, Reading& r) {
 
 }  // namespace
 
-std::optional<BatchRequest> BatchReader::next() {
-    std::string text;
+BatchInput::Got BatchReader::read(int milliseconds) {
     do {
-        if (!std::getline(in_, text)) return std::nullopt;
+        const BatchInput::Got got = in_.read(text_, milliseconds, name_);
+        if (got != BatchInput::Got::line) return got;
         ++line_;
         id_ = nullptr;
-    } while (text.find_first_not_of(" \t\r") == std::string::npos);
+    } while (text_.find_first_not_of(" \t\r") == std::string::npos);
+    return BatchInput::Got::line;
+}
 
+BatchRequest BatchReader::request() {
     BatchRequest out;
     out.line = line_;
     out.request.policy = defaults_.policy;
@@ -144,7 +147,7 @@ std::optional<BatchRequest> BatchReader::next() {
     const std::string here = where();
     Reading reading{here, out, {}, {}};
     try {
-        const ordered_json object = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+        const ordered_json object = ordered_json::parse(text_, nullptr, /*allow_exceptions=*/false);
         if (!object.is_object()) reading.fail("is no JSON object", "one request a line");
         read_keys(object, reading);
         id_ = out.id;

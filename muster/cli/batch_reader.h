@@ -2,11 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <iosfwd>
-#include <optional>
 #include <string>
 #include <utility>
 
+#include "muster/cli/batch_input.h"
 #include "muster/cli/chat_prompt.h"
 #include "muster/cli/json_text.h"
 #include "muster/core/error.h"
@@ -34,17 +33,20 @@ struct BatchRequest {
 class BatchReader {
   public:
     /// `name` of the input, for messages.
-    BatchReader(std::istream& in, std::string name, const Model& model, const ChatPrompt& chat,
+    BatchReader(BatchInput in, std::string name, const Model& model, const ChatPrompt& chat,
                 BatchDefaults defaults)
-        : in_(in),
+        : in_(std::move(in)),
           name_(std::move(name)),
           model_(model),
           chat_(chat),
           defaults_(std::move(defaults)) {}
 
-    /// The next request; nothing at the end. Throws Error for a line that is no request (see
-    /// message()); the next call goes on behind it.
-    std::optional<BatchRequest> next();
+    /// Takes the next line that is not empty, waiting for about `milliseconds` where the input can
+    /// keep its reader waiting. Throws Error when the input cannot be read.
+    BatchInput::Got read(int milliseconds);
+    /// The request of the line that read() took, once. Throws Error when it is none (see
+    /// message()).
+    BatchRequest request();
 
     /// Of the last line read, as far as it could be understood.
     int64_t line() const noexcept { return line_; }
@@ -55,11 +57,12 @@ class BatchReader {
     std::string message(const Error& error) const;
 
   private:
-    std::istream& in_;
+    BatchInput in_;
     std::string name_;
     const Model& model_;
     const ChatPrompt& chat_;
     BatchDefaults defaults_;
+    std::string text_;
     int64_t line_ = 0;
     ordered_json id_;
 };

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/cli/batch.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -160,6 +164,139 @@ TEST_F(BatchCommand, InterruptsKeepWhatIsDone) {
         EXPECT_EQ(answer.at("tokens").size(), 8u);
         EXPECT_EQ(answer.at("stop"), "max_tokens");
     }
+}
+
+/// A pipe that a client in the test writes to.
+class Client {
+  public:
+    Client() { EXPECT_EQ(::pipe(ends_), 0); }
+    ~Client() {
+        close();
+        ::close(ends_[0]);
+    }
+    int reader() const { return ends_[0]; }
+    void write(const std::string& text) {
+        EXPECT_EQ(::write(ends_[1], text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    }
+    void close() {
+        if (ends_[1] >= 0) ::close(ends_[1]);
+        ends_[1] = -1;
+    }
+
+  private:
+    int ends_[2] = {-1, -1};
+};
+
+/// Whether a test that might hang has had its time.
+std::function<bool()> after_a_minute() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    return [=] { return std::chrono::steady_clock::now() > end; };
+}
+
+TEST_F(BatchCommand, ClientsMayWaitForAnswers) {
+    Client client;
+    client.write("{\"prompt\": \"the\"}\n{\"prompt\"");
+    t.terminal.in_descriptor = client.reader();
+    int step = 0;
+    // The command looks at this again and again, on the same thread.
+    t.terminal.interrupted = [&, late = after_a_minute()] {
+        const auto done = answers(t.out.str()).size();
+        if (step == 0 && done == 1) {
+            client.write(": \"the other\"}\n");
+            ++step;
+        } else if (step == 1 && done == 2) {
+            client.write("\n{\"id\": \"last\", \"prompt\": \"then\"}");
+            client.close();
+            ++step;
+        }
+        return late();
+    };
+    ASSERT_EQ(t.run(words({"-", "-n", "3", "--ignore-end"})), 0) << t.err.str();
+    EXPECT_EQ(step, 2);
+    const auto got = answers(t.out.str());
+    ASSERT_EQ(got.size(), 3u);
+    EXPECT_EQ(got.at(4).at("id"), "last");
+}
+
+TEST_F(BatchCommand, RequestsThatComeWhileOthersAreAnsweredJoinThem) {
+    Client client;
+    client.write("{\"prompt\": \"the\", \"max_tokens\": 40}\n");
+    t.terminal.in_descriptor = client.reader();
+    int calls = 0;
+    t.terminal.interrupted = [&, late = after_a_minute()] {
+        if (++calls == 30) {
+            EXPECT_EQ(t.out.str(), "") << "the first is under way";
+            client.write("{\"prompt\": \"the\", \"max_tokens\": 1}\n");
+            client.close();
+        }
+        return late();
+    };
+    ASSERT_EQ(t.run(words({"-", "--ignore-end", "--no-check"})), 0) << t.err.str();
+    EXPECT_TRUE(t.out.str().starts_with("{\"line\":2")) << t.out.str();
+    EXPECT_EQ(answers(t.out.str()).size(), 2u);
+}
+
+TEST_F(BatchCommand, InterruptsEndTheWaitForRequests) {
+    Client client;
+    t.terminal.in_descriptor = client.reader();
+    int calls = 0;
+    t.terminal.interrupted = [&] { return ++calls > 8; };
+    EXPECT_EQ(t.run(words({"-", "--no-check"})), 130);
+    EXPECT_THAT(t.err.str(), HasSubstr("stopped"));
+}
+
+TEST_F(BatchCommand, InputThatBreaksIsNoEnd) {
+    const int directory = ::open((model / "").c_str(), O_RDONLY | O_DIRECTORY);
+    ASSERT_GE(directory, 0);
+    t.terminal.in_descriptor = directory;
+    EXPECT_EQ(t.run(words({"-", "-o", (model / "answers").string()})), 1);
+    EXPECT_THAT(t.err.str(), HasSubstr("muster: [requests] cannot be read"));
+    EXPECT_FALSE(std::filesystem::exists(model / "answers"));
+    ::close(directory);
+}
+
+TEST_F(BatchCommand, ManySequencesRefuseNothing) {
+    std::string requests;
+    for (int i = 0; i < 1300; ++i) requests += "{\"prompt\": \"the\"}\n";
+    ASSERT_EQ(t.run(words({file(requests), "-n", "1", "--sequences", "600"})), 0) << t.err.str();
+    EXPECT_THAT(t.err.str(), HasSubstr("1300 requests answered"));
+}
+
+TEST_F(BatchCommand, RequestsNamePlans) {
+    std::string text;
+    for (int i = 0; i < 20; ++i) text += "the theme of letter " + std::to_string(i * i) + ", ";
+    write_file(model / "long.txt", text);
+    const std::string plan = (model / "plan.json").string();
+    ASSERT_EQ(t.run({"calibrate", "default", (model / "long.txt").string(), "-o", plan}), 0)
+        << t.err.str();
+    const std::string policy = "plan:" + plan;
+    const std::string requests = json{{"prompt", "the"}, {"routing", policy}, {"seed", 3}}.dump() +
+                                 "\n" + json{{"prompt", "the"}, {"seed", 3}}.dump() + "\n";
+    const std::vector<std::string> limits{"-n", "6", "--ignore-end"};
+    const auto with = [&](std::vector<std::string> all, const std::vector<std::string>& more) {
+        all.insert(all.end(), limits.begin(), limits.end());
+        all.insert(all.end(), more.begin(), more.end());
+        return all;
+    };
+    ASSERT_EQ(t.run(with({"run", "default", "-p", "the", "--seed", "3"},
+                         {"--routing", policy, "--json"})),
+              0)
+        << t.err.str();
+    const json alone = json::parse(t.out.str());
+    ASSERT_EQ(t.run(words(with({file(requests)}, {"--plan", plan}))), 0) << t.err.str();
+    auto got = answers(t.out.str());
+    for (const char* key : {"routing", "text", "experts_per_token"})
+        EXPECT_EQ(got.at(1).at(key), alone.at(key)) << key;
+    EXPECT_EQ(got.at(2).at("routing"), "model");
+    ASSERT_EQ(t.run(words(with({file(requests)}, {"--routing", policy}))), 0) << t.err.str();
+    EXPECT_EQ(answers(t.out.str()).at(2).at("text"), alone.at("text"));
+    EXPECT_EQ(t.run(words(with({file(requests)}, {}))), 1);
+    got = answers(t.out.str());
+    EXPECT_THAT(got.at(1).at("error").get<std::string>(), HasSubstr("plan"));
+    EXPECT_TRUE(got.at(2).contains("text"));
+    EXPECT_EQ(t.run(words({file(requests), "--plan", (model / "none.json").string()})), 1);
+    EXPECT_THAT(t.err.str(), HasSubstr("none.json"));
+    EXPECT_EQ(t.out.str(), "");
 }
 
 TEST_F(BatchCommand, FilesAppearWholeOrNotAtAll) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <ostream>
 
 #include "muster/cli/eval_exit_lens.h"
@@ -41,11 +42,9 @@ void check_chart(const EvalOptions& options) {
     throw Error(name.string(), "is no name of a chart, expected one that ends in .svg or .html");
 }
 
-void write_chart(const EvalOptions& options, const EvaluationResult& result) {
-    if (options.chart.empty()) return;
+std::string chart_text(const EvalOptions& options, const EvaluationResult& result) {
     const bool page = options.chart.extension() == ".html";
-    write_file(options.chart, page ? pareto_html(result, options.model.model + ": policies")
-                                   : pareto_svg_file(result));
+    return page ? pareto_html(result, options.model.model + ": policies") : pareto_svg_file(result);
 }
 
 }  // namespace
@@ -124,14 +123,18 @@ int eval_command(const EvalOptions& options, Terminal& terminal) {
     const StatisticsFile stats(options.stats, *engine.model);
     StatisticsSink counted(*engine.model, evaluate.policies.front());
     if (stats.wanted()) evaluate.sinks.push_back(&counted);
+    std::optional<AtomicFile> chart;
+    if (!options.chart.empty())
+        chart.emplace(options.chart);  // refuses a bad place before the work
     EvaluationResult result;
     {
         ProgressBar bar(terminal);
         evaluate.progress = bar.callback();
         result = evaluate_perplexity(*engine.model, documents, *engine.team, evaluate);
     }
-    write_chart(options, result);
+    if (chart) chart->write(chart_text(options, result));
     stats.add(counted.statistics());
+    if (chart) chart->commit();
     if (options.json) {
         ordered_json document{{"model", options.model.model},
                               {"compute", compute_name(engine.compute)},

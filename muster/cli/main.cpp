@@ -68,6 +68,7 @@ int main(int argc, char** argv) {
     const muster::cli::ColorEnvironment colors{std::getenv("NO_COLOR"), std::getenv("COLORTERM"),
                                                std::getenv("TERM")};
     muster::cli::Terminal terminal{std::cin, std::cout, std::cerr};
+    terminal.in_descriptor = STDIN_FILENO;
     terminal.in_is_terminal = ::isatty(STDIN_FILENO) != 0;
     terminal.out_is_terminal = ::isatty(STDOUT_FILENO) != 0;
     terminal.err_is_terminal = ::isatty(STDERR_FILENO) != 0;

@@ -12,7 +12,9 @@ RoutingStatistics read_statistics(const std::filesystem::path& path) {
 
 StatisticsFile::StatisticsFile(std::filesystem::path path, const Model& model)
     : path_(std::move(path)) {
-    if (path_.empty() || !std::filesystem::exists(path_)) return;
+    if (path_.empty()) return;
+    const AtomicFile refuses_a_bad_place(path_);
+    if (!std::filesystem::exists(path_)) return;
     empty_statistics(model).merge(read_statistics(path_), path_.string());
 }
 

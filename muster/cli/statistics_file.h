@@ -11,7 +11,8 @@ namespace muster::cli {
 /// The file of --stats, which several runs fill one after another. Without a path all does nothing.
 class StatisticsFile {
   public:
-    /// Throws Error when the file exists and is damaged or of another model: before the work.
+    /// Throws Error when the file exists and is damaged or of another model, or cannot be written:
+    /// before the work.
     StatisticsFile(std::filesystem::path path, const Model& model);
     /// Adds to what the file holds by now and writes it. Throws Error, with the file as it was.
     void add(const RoutingStatistics& statistics) const;

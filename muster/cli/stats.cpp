@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <ostream>
 
 #include "muster/cli/json_text.h"
@@ -12,6 +13,7 @@
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
 #include "muster/core/atomic_file.h"
+#include "muster/core/error.h"
 
 namespace muster::cli {
 namespace {
@@ -45,14 +47,24 @@ std::string layers_table(const RoutingStatistics& statistics) {
     return table.render();
 }
 
+/// Both or, when a place is bad or a disk full, neither.
+void write_outputs(const StatsOptions& options, const RoutingStatistics& all) {
+    if (!options.output.empty() && options.output == options.csv)
+        throw Error(options.csv.string(), "is both outputs, expected a file for each");
+    std::optional<AtomicFile> merged, csv;
+    if (!options.output.empty()) merged.emplace(options.output).write(to_json(all));
+    if (!options.csv.empty()) csv.emplace(options.csv).write(to_csv(all));
+    if (merged) merged->commit();
+    if (csv) csv->commit();
+}
+
 }  // namespace
 
 int stats_command(const StatsOptions& options, Terminal& terminal) {
     RoutingStatistics all = read_statistics(options.files.front());
     for (size_t i = 1; i < options.files.size(); ++i)
         all.merge(read_statistics(options.files[i]), options.files[i].string());
-    if (!options.output.empty()) write_file(options.output, to_json(all));
-    if (!options.csv.empty()) write_file(options.csv, to_csv(all));
+    write_outputs(options, all);
     if (options.json) {
         print_json(parsed(to_json(all)), terminal);
         return 0;

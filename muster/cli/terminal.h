@@ -21,6 +21,7 @@ struct Terminal {
     std::istream& in;
     std::ostream& out;
     std::ostream& err;
+    int in_descriptor = -1;  ///< behind `in`, to be waited for with poll(2); -1: `in` never waits
     bool in_is_terminal = false;
     bool out_is_terminal = false;
     bool err_is_terminal = false;
