@@ -32,7 +32,7 @@ EvaluateOptions evaluate_options(const EvalOptions& options) {
     evaluate.window = options.window;
     evaluate.stride = options.stride;
     evaluate.max_tokens = options.tokens;
-    evaluate.confidence = checked_confidence(options);
+    evaluate.confidence = checked_confidence(options.confidence);
     return evaluate;
 }
 
@@ -49,11 +49,10 @@ std::string chart_text(const EvalOptions& options, const EvaluationResult& resul
 
 }  // namespace
 
-double checked_confidence(const EvalOptions& options) {
-    if (!(options.confidence > 0 && options.confidence < 1))
-        throw Error("confidence",
-                    fmt::format("{}, expected a share between 0 and 1", options.confidence));
-    return options.confidence;
+double checked_confidence(double confidence) {
+    if (!(confidence > 0 && confidence < 1))
+        throw Error("confidence", fmt::format("{}, expected a share between 0 and 1", confidence));
+    return confidence;
 }
 
 std::string comparison_table(const EvaluationResult& result, int indent) {

@@ -35,7 +35,7 @@ struct EvalOptions {
 };
 
 /// The confidence of intervals. Throws Error where it is none.
-double checked_confidence(const EvalOptions& options);
+double checked_confidence(double confidence);
 
 /// Throws Error.
 int eval_command(const EvalOptions& options, Terminal& terminal);

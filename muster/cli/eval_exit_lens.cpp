@@ -63,7 +63,7 @@ std::string layers(const ExitLensPolicy& policy) {
 int exit_lens_command(const EvalOptions& options, Terminal& terminal) {
     ExitLensOptions lens;
     lens.policies = parse_policies(options.routing);
-    lens.confidence = checked_confidence(options);
+    lens.confidence = checked_confidence(options.confidence);
     lens.stride = options.stride;
     lens.max_tokens = options.tokens;
     const auto documents = read_documents(options.files);

@@ -113,7 +113,7 @@ int eval_task_command(const EvalOptions& options, Terminal& terminal) {
     const Task& task = find_task(options.task);
     TaskOptions evaluate;
     evaluate.policies = parse_policies(options.routing);
-    evaluate.confidence = checked_confidence(options);
+    evaluate.confidence = checked_confidence(options.confidence);
     const std::vector<TaskItem> items = items_of(task, options);
     std::optional<AtomicFile> records;
     if (!options.records.empty()) {

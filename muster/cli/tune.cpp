@@ -67,7 +67,7 @@ int tune_command(const TuneCommandOptions& options, Terminal& terminal) {
     tune.per_layer = !options.global_only;
     tune.steps = options.steps;
     tune.evaluate.max_tokens = options.tokens;
-    tune.evaluate.confidence = options.confidence;
+    tune.evaluate.confidence = checked_confidence(options.confidence);
     std::optional<AtomicFile> output;  // refuses a bad place before the work
     if (!options.output.empty()) output.emplace(options.output);
     const auto documents = read_documents(options.files);

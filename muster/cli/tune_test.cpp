@@ -109,6 +109,7 @@ TEST_F(Tune, ErrorsAreOneSentence) {
     expect_error({"tune", "/nowhere.gguf", at("long.txt"), "-o", out}, "nowhere.gguf");
     expect_error(words({"--global", "-o", "/nowhere/x.json"}), "/nowhere/x.json");
     expect_error(words({"--global", "-o", at("heldout")}), "heldout");
+    expect_error(words({"--global", "--confidence", "1"}), "confidence");
     EXPECT_EQ(t.run(words({"--steps", "31"})), 2);
 }
 
