@@ -105,7 +105,7 @@ void Window::losses_of_wanted(std::span<const int> of, std::span<float> losses) 
         const MatrixView<const float> logits = context_.logits(first, count);
         context_.executor().run(count, [&](int i, int) {
             const std::span<const float> row(logits.row(i), static_cast<size_t>(logits.cols));
-            const auto at = static_cast<size_t>(first + i);
+            const auto at = static_cast<size_t>(first) + static_cast<size_t>(i);
             losses[at] = static_cast<float>(
                 negative_log_likelihood(row, tokens_[static_cast<size_t>(of[at]) + 1]));
         });

@@ -55,7 +55,7 @@ class Window {
     };
     class Recorder;
 
-    void losses_of_wanted(std::span<const int> targets, std::span<float> losses);
+    void losses_of_wanted(std::span<const int> of, std::span<float> losses);
     void pass(std::span<const int> wanted, const PassOptions& options, int layer,
               std::span<float> losses);
 
