@@ -24,11 +24,11 @@ struct LatentBuffers {
 struct ForwardContext::Impl {
     Impl(const Model& model, Executor& executor, int max_rows, Compute compute);
 
-    /// y (=|+=) x * w^T, seen by the pass's sink.
-    void product(MatrixView<const float> x, const WeightMatrix& w, MatrixView<float> y, Compute how,
-                 bool accumulate = false);
+    /// y (=|+=) in * w^T, seen by the pass's sink.
+    void product(MatrixView<const float> in, const WeightMatrix& w, MatrixView<float> y,
+                 Compute how, bool accumulate = false);
     /// The products of one input with several matrices, seen likewise.
-    void products(MatrixView<const float> x, std::initializer_list<Product> all);
+    void products(MatrixView<const float> in, std::initializer_list<Product> all);
     /// y (=|+=) the experts' outputs, seen by the pass's sink; `logits` where a router chose.
     void run_experts(int l, const ExpertBank& bank, const RouteTable& chosen, MatrixView<float> y,
                      bool accumulate, MatrixView<const float> logits_of = {});

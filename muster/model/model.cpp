@@ -119,6 +119,7 @@ void Model::add_plan(const std::string& name, ActivationPlan plan) {
     if (plan.model != hash_)
         throw Error(where, "was calibrated on another model, expected one of this model");
     std::vector<int> experts;
+    experts.reserve(config_.layers.size());
     for (const FeedForwardConfig& ff : config_.layers) experts.push_back(ff.experts());
     plan.check(experts, where);
     config_.plans[name] = std::make_shared<const ActivationPlan>(std::move(plan));
