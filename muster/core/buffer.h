@@ -23,6 +23,7 @@ class Buffer {
         if (size <= capacity_) return;
         data_.reset();
         capacity_ = 0;
+        // NOLINTNEXTLINE(bugprone-sizeof-expression): T may be a pointer
         const size_t bytes = (size * sizeof(T) + kAlign - 1) / kAlign * kAlign;
         T* p = static_cast<T*>(std::aligned_alloc(kAlign, bytes));
         if (p == nullptr) throw std::bad_alloc();
