@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -22,7 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kShortestWindow = 32;
 constexpr double kSaveSeconds = 20;  // between two copies of the state
 
 uint64_t hash_of(std::span<const std::vector<int32_t>> windows) {
@@ -70,27 +68,19 @@ class Measuring {
 
     /// False: stopped.
     bool run() {
-        const auto start = Clock::now();
         find_earlier();
         if (measured_.windows.empty() && !find_strata()) return false;
         save();
         auto saved = Clock::now();
-        const auto seconds = [](Clock::time_point since) {
-            return std::chrono::duration<double>(Clock::now() - since).count();
-        };
-        time_is_up_ = [&, this] {
-            return options_.seconds > 0 && !measured_.windows.empty() &&
-                   seconds(start) >= options_.seconds;
-        };
-        while (measured_.windows.size() < windows_.size() && !time_is_up_()) {
+        while (measured_.windows.size() < windows_.size() && !time_is_up()) {
             WindowMeasurement m;
             if (!measure(windows_[measured_.windows.size()], m)) {
                 save();
-                if (time_is_up_()) break;
+                if (time_is_up()) break;
                 return false;
             }
             measured_.windows.push_back(std::move(m));
-            if (seconds(saved) < kSaveSeconds) continue;
+            if (seconds_since(saved) < kSaveSeconds) continue;
             save();
             saved = Clock::now();
         }
@@ -100,9 +90,17 @@ class Measuring {
     const Measurements& measured() const noexcept { return measured_; }
 
   private:
+    static double seconds_since(Clock::time_point time) {
+        return std::chrono::duration<double>(Clock::now() - time).count();
+    }
+    /// Never before a window is measured.
+    bool time_is_up() const {
+        return options_.seconds > 0 && !measured_.windows.empty() &&
+               seconds_since(start_) >= options_.seconds;
+    }
     bool work(std::string_view what, int64_t row_layers) {
         done_ += row_layers;
-        if (time_is_up_ && time_is_up_()) return false;
+        if (time_is_up()) return false;
         return !options_.progress ||
                options_.progress(what, std::min(done_, cost_.row_layers), cost_.row_layers);
     }
@@ -140,12 +138,12 @@ class Measuring {
         std::vector<double> losses;
         for (const auto& tokens : windows_) {
             window_.read(tokens);
-            for (int t = kLeadRows; t < window_.rows(); ++t)
-                losses.push_back(window_.losses()[static_cast<size_t>(t)]);
+            Strata::gather(window_, losses);
             if (!work("reading", int64_t{window_.rows()} * config_.num_layers())) return false;
         }
-        measured_.hard_loss = quantile(losses, options_.hard);
-        measured_.easy_loss = quantile(losses, options_.easy);
+        const Strata strata = Strata::of(losses, options_);
+        measured_.hard_loss = strata.hard_loss;
+        measured_.easy_loss = strata.easy_loss;
         return true;
     }
 
@@ -249,7 +247,7 @@ class Measuring {
     Measurements measured_;
     std::vector<int> hard_, easy_;  ///< rows of the window
     int64_t done_ = 0;
-    std::function<bool()> time_is_up_;  ///< never before a window is measured
+    const Clock::time_point start_ = Clock::now();
 };
 
 }  // namespace

@@ -124,10 +124,9 @@ Strata strata_of(Analysis& analysis, std::span<const std::vector<int32_t>> windo
     std::vector<double> losses;
     for (const auto& tokens : windows) {
         analysis.window().read(tokens);
-        const auto all = analysis.window().losses();
-        for (size_t t = kLeadRows; t < all.size(); ++t) losses.push_back(all[t]);
+        Strata::gather(analysis.window(), losses);
     }
-    return {quantile(losses, o.hard), quantile(losses, o.easy)};
+    return Strata::of(losses, o);
 }
 
 }  // namespace

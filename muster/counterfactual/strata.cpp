@@ -5,12 +5,12 @@
 #include <cmath>
 
 #include "muster/core/error.h"
+#include "muster/core/stats.h"
 
 namespace muster {
 namespace {
 
 constexpr int kLongestWindow = 512;
-constexpr int kShortestWindow = 32;
 
 template <typename F>
 std::vector<int> rows_where(const Window& window, F condition) {
@@ -21,6 +21,15 @@ std::vector<int> rows_where(const Window& window, F condition) {
 }
 
 }  // namespace
+
+void Strata::gather(const Window& window, std::vector<double>& losses) {
+    const auto all = window.losses();
+    for (size_t t = kLeadRows; t < all.size(); ++t) losses.push_back(all[t]);
+}
+
+Strata Strata::of(const std::vector<double>& losses, const CalibrationOptions& options) {
+    return {quantile(losses, options.hard), quantile(losses, options.easy)};
+}
 
 std::vector<int> Strata::hard(const Window& window) const {
     return rows_where(window, [this](float loss) { return loss > hard_loss; });

@@ -12,9 +12,14 @@ namespace muster {
 
 /// Rows at a window's start that are in no stratum: their losses tell of the missing context.
 inline constexpr int kLeadRows = 16;
+inline constexpr int kShortestWindow = 32;  ///< tokens
 
 struct Strata {
     double hard_loss = 0, easy_loss = 0;
+
+    /// Adds a window's losses behind its lead to those that of() takes quantiles of.
+    static void gather(const Window& window, std::vector<double>& losses);
+    static Strata of(const std::vector<double>& losses, const CalibrationOptions& options);
 
     /// Rows of a window above the one or below the other, ascending.
     std::vector<int> hard(const Window& window) const;

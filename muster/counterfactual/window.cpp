@@ -12,8 +12,6 @@
 namespace muster {
 namespace {
 
-constexpr int kHeadRows = 32;  // rows of logits at a time
-
 /// y (1 + noise xi).
 class Perturbation final : public Intervention {
   public:
@@ -99,17 +97,9 @@ MatrixView<const float> Window::scores(int l) const noexcept {
 
 /// Of all wanted rows of the last pass, which are rows `of` of the window.
 void Window::losses_of_wanted(std::span<const int> of, std::span<float> losses) {
-    MUSTER_ASSERT(of.size() == static_cast<size_t>(context_.wanted()));
-    for (int first = 0; first < context_.wanted(); first += kHeadRows) {
-        const int count = std::min(kHeadRows, context_.wanted() - first);
-        const MatrixView<const float> logits = context_.logits(first, count);
-        context_.executor().run(count, [&](int i, int) {
-            const std::span<const float> row(logits.row(i), static_cast<size_t>(logits.cols));
-            const auto at = static_cast<size_t>(first) + static_cast<size_t>(i);
-            losses[at] = static_cast<float>(
-                negative_log_likelihood(row, tokens_[static_cast<size_t>(of[at]) + 1]));
-        });
-    }
+    next_.clear();
+    for (const int t : of) next_.push_back(tokens_[static_cast<size_t>(t) + 1]);
+    wanted_losses(context_, next_, losses);
 }
 
 /// The whole window from `layer` on; losses of its `wanted` rows.

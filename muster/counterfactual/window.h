@@ -70,7 +70,8 @@ class Window {
     std::vector<BranchRow> branches_;
     std::vector<float> streams_;
     std::vector<int> targets_;
-    bool moved_ = false;  ///< the cache holds a perturbed pass
+    std::vector<int32_t> next_;  ///< what wanted rows predict
+    bool moved_ = false;         ///< the cache holds a perturbed pass
 };
 
 }  // namespace muster

@@ -7,6 +7,7 @@
 
 #include "muster/core/error.h"
 #include "muster/evaluate/residual_lens.h"
+#include "muster/evaluate/units.h"
 #include "muster/generate/token_losses.h"
 #include "muster/model/forward.h"
 
@@ -14,9 +15,6 @@ namespace muster {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr size_t kFewDocuments = 20;  // below, the bootstrap draws blocks of tokens instead
-constexpr size_t kBlockTokens = 256;
 
 /// What the bootstrap draws: sums over its tokens.
 struct Unit {
@@ -214,7 +212,7 @@ ExitLensResult exit_lens(const Model& model, const std::vector<Document>& docume
         out.policies.push_back(std::move(policy));
     }
     out.documents = static_cast<int64_t>(texts.size());
-    out.unit = blocks ? "blocks of " + std::to_string(kBlockTokens) + " tokens" : "documents";
+    out.unit = unit_name(blocks);
     out.threads = executor.workers();
     return out;
 }

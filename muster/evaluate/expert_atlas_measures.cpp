@@ -3,12 +3,13 @@
 #include <cmath>
 #include <numeric>
 
+#include "muster/core/stats.h"
 #include "muster/evaluate/expert_atlas.h"
+#include "muster/evaluate/units.h"
 
 namespace muster {
 namespace {
 
-constexpr size_t kBlockTokens = 256;  // what the bootstrap draws, as in perplexity.cpp
 constexpr size_t kLeastPerBin = 30;
 
 std::vector<size_t> order_by_loss(const ExpertAtlas& atlas) {
@@ -17,21 +18,6 @@ std::vector<size_t> order_by_loss(const ExpertAtlas& atlas) {
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return atlas.losses[a] < atlas.losses[b]; });
     return order;
-}
-
-/// Mean ranks of values, ties sharing theirs.
-std::vector<double> ranks(const std::vector<double>& values) {
-    std::vector<size_t> order(values.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::sort(order.begin(), order.end(),
-              [&](size_t a, size_t b) { return values[a] < values[b]; });
-    std::vector<double> out(values.size());
-    for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-        while (end < order.size() && values[order[end]] == values[order[begin]]) ++end;
-        const double rank = 0.5 * static_cast<double>(begin + end - 1);
-        for (size_t i = begin; i < end; ++i) out[order[i]] = rank;
-    }
-    return out;
 }
 
 /// Per block of tokens, the experts and the number of a bin's tokens.
@@ -67,9 +53,10 @@ double difficulty_correlation(const ExpertAtlas& atlas) {
     if (n < 2) return 0;
     std::vector<double> experts(n);
     for (size_t t = 0; t < n; ++t) experts[t] = atlas.mean_experts(t);
-    const std::vector<double> x = ranks({atlas.losses.begin(), atlas.losses.end()});
+    const std::vector<double> x =
+        ranks(std::vector<double>(atlas.losses.begin(), atlas.losses.end()));
     const std::vector<double> y = ranks(experts);
-    const double mean = 0.5 * static_cast<double>(n - 1);
+    const double mean = 0.5 * static_cast<double>(n + 1);  // ranks begin at 1
     double xy = 0, xx = 0, yy = 0;
     for (size_t i = 0; i < n; ++i) {
         xy += (x[i] - mean) * (y[i] - mean);

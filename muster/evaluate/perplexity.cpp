@@ -9,15 +9,13 @@
 
 #include "muster/core/error.h"
 #include "muster/evaluate/pass_recorder.h"
+#include "muster/evaluate/units.h"
 #include "muster/generate/token_losses.h"
 
 namespace muster {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr int64_t kFewDocuments = 20;  // below, the bootstrap draws blocks of tokens instead
-constexpr size_t kBlockTokens = 256;
 
 /// A block of a document: what the bootstrap draws, or parts of it.
 struct Unit {
@@ -38,7 +36,7 @@ struct Corpus {
     }
     /// Whether the domain's documents are so few that the bootstrap draws blocks of them.
     bool blocks(const std::string* domain) const {
-        int64_t count = 0;
+        size_t count = 0;
         for (size_t d = 0; d < documents.size(); ++d) count += within(d, domain) ? 1 : 0;
         return count < kFewDocuments;
     }
@@ -247,7 +245,7 @@ EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Docum
     out.documents = static_cast<int64_t>(corpus.documents.size());
     const bool blocks = corpus.blocks(nullptr);
     out.units = blocks ? static_cast<int64_t>(base.units.size()) : out.documents;
-    out.unit = blocks ? "blocks of " + std::to_string(kBlockTokens) + " tokens" : "documents";
+    out.unit = unit_name(blocks);
     out.threads = executor.workers();
     return out;
 }

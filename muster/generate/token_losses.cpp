@@ -32,16 +32,8 @@ struct Scoring {
     void take(size_t first, size_t skipped) {
         const int wanted = context.wanted();
         const size_t layers = out.layers;
-        for (int begin = 0; begin < wanted; begin += kHeadRows) {
-            const int n = std::min(kHeadRows, wanted - begin);
-            const MatrixView<const float> logits = context.logits(begin, n);
-            const size_t at = first + skipped + begin;
-            context.executor().run(n, [&](int i, int) {
-                const std::span<const float> row(logits.row(i), static_cast<size_t>(logits.cols));
-                out.loss[at + i] =
-                    static_cast<float>(negative_log_likelihood(row, tokens[at + i + 1]));
-            });
-        }
+        wanted_losses(context, tokens.subspan(first + skipped + 1, wanted),
+                      std::span(out.loss).subspan(first + skipped, wanted));
         if (options.sink != nullptr)
             options.sink->scored(first, static_cast<int>(skipped),
                                  std::span(out.loss).subspan(first + skipped, wanted));
@@ -79,6 +71,21 @@ struct Scoring {
 
 double negative_log_likelihood(std::span<const float> logits, int32_t target) noexcept {
     return log_sum_exp(logits) - logits[target];
+}
+
+void wanted_losses(ForwardContext& context, std::span<const int32_t> targets,
+                   std::span<float> losses) {
+    const int wanted = context.wanted();
+    MUSTER_ASSERT(targets.size() == static_cast<size_t>(wanted) && losses.size() == targets.size());
+    for (int begin = 0; begin < wanted; begin += kHeadRows) {
+        const int n = std::min(kHeadRows, wanted - begin);
+        const MatrixView<const float> logits = context.logits(begin, n);
+        context.executor().run(n, [&](int i, int) {
+            const std::span<const float> row(logits.row(i), static_cast<size_t>(logits.cols));
+            losses[begin + i] =
+                static_cast<float>(negative_log_likelihood(row, targets[begin + i]));
+        });
+    }
 }
 
 RequestRouting evaluation_routing(const ModelConfig& config, const RoutingPolicy& policy) {

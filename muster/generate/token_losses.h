@@ -46,6 +46,11 @@ RequestRouting evaluation_routing(const ModelConfig& config, const RoutingPolicy
 TokenLosses token_losses(ForwardContext& context, KvCache& cache, RequestRouting& routing,
                          std::span<const int32_t> tokens, const LossOptions& options = {});
 
+/// Losses [targets] of the wanted rows of the context's last pass, in nats, targets[i] being the
+/// token that wanted row i should predict; as many as wanted rows (asserted).
+void wanted_losses(ForwardContext& context, std::span<const int32_t> targets,
+                   std::span<float> losses);
+
 /// -log softmax(logits)[target], in nats.
 double negative_log_likelihood(std::span<const float> logits, int32_t target) noexcept;
 

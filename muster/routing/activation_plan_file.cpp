@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -16,12 +18,7 @@ constexpr const char* kFormat = "muster-activation-plan";
 constexpr int kVersion = 1;
 constexpr size_t kLargestFile = size_t{256} << 20;
 
-std::string hex(uint64_t x) {
-    constexpr char digits[] = "0123456789abcdef";
-    std::string text(16, '0');
-    for (size_t i = 16; i > 0; --i, x >>= 4) text[i - 1] = digits[x & 15];
-    return text;
-}
+std::string hex(uint64_t x) { return fmt::format("{:016x}", x); }
 
 uint64_t from_hex(const std::string& text) {
     size_t used = 0;
