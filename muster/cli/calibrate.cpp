@@ -211,7 +211,8 @@ int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
     if (options.routes > 0) {
         ProgressBar bar(terminal);
         calibration.progress = bar.callback();
-        misrouting = analyse_misrouting(model, *engine.team, windows, calibration, routes);
+        const auto measured = std::span(windows).first(static_cast<size_t>(result.windows));
+        misrouting = analyse_misrouting(model, *engine.team, measured, calibration, routes);
     }
     if (options.json) {
         ordered_json document = parsed(result.plan.to_json());

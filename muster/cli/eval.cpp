@@ -42,6 +42,14 @@ void check_chart(const EvalOptions& options) {
     throw Error(name.string(), "is no name of a chart, expected one that ends in .svg or .html");
 }
 
+/// How many experts a token gets, all layers together: one number where all get as many.
+std::string activations_text(const PolicyResult& p) {
+    const std::string most = std::to_string(p.most_activations);
+    return p.least_activations == p.most_activations
+               ? most
+               : std::to_string(p.least_activations) + " to " + most;
+}
+
 std::string chart_text(const EvalOptions& options, const EvaluationResult& result) {
     const bool page = options.chart.extension() == ".html";
     return page ? pareto_html(result, options.model.model + ": policies") : pareto_svg_file(result);
@@ -61,13 +69,14 @@ std::string comparison_table(const EvaluationResult& result, int indent) {
                  {"bits/byte"},
                  {"nats/token against the first"},
                  {"experts"},
+                 {"in all"},
                  {"activated"},
                  {"tokens/s"}});
     for (size_t i = 0; i < result.policies.size(); ++i) {
         const PolicyResult& p = result.policies[i];
         table.row({p.policy, significant(p.all.perplexity, 4), significant(p.all.bits_per_byte, 4),
                    i == 0 ? "-" : interval_text(p.difference), significant(p.all.experts),
-                   count_text(p.activated), significant(p.tokens_per_second)});
+                   activations_text(p), count_text(p.activated), significant(p.tokens_per_second)});
     }
     return table.render(indent);
 }

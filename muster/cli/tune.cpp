@@ -76,6 +76,10 @@ int tune_command(const TuneCommandOptions& options, Terminal& terminal) {
     tune.evaluate.window = engine.context;
     tune.evaluate.compute = engine.compute;
     tune.evaluate.kv = engine.kv;
+    const TuneCost cost = tune_cost(*engine.model, documents, tune);
+    terminal.err << fmt::format("up to {} policies on {} each\n", cost.policies,
+                                plural(cost.tokens, "token"))
+                 << std::flush;
     TuneResult result;
     {
         ProgressBar bar(terminal);

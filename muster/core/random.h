@@ -2,7 +2,10 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <utility>
 
 namespace muster {
 
@@ -22,6 +25,11 @@ class Random {
     double uniform() noexcept { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
     /// Uniform in [0, n); n >= 1.
     uint64_t below(uint64_t n) noexcept;
+    /// Puts the items into a random order (Fisher, Yates), every one equally likely.
+    template <typename T>
+    void shuffle(std::span<T> items) noexcept {
+        for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[below(i)]);
+    }
     /// Standard normal (Box-Muller, one of the pair).
     double normal() noexcept;
 

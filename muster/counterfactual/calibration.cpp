@@ -64,6 +64,7 @@ class Measuring {
           window_(model, executor, window_tokens(config_, options), top_k_policy(k_),
                   options.compute, options.kv) {
         measured_.settings = settings_of(model, windows, options);
+        without_.resize(config_.layers.size());
     }
 
     /// False: stopped.
@@ -186,8 +187,8 @@ class Measuring {
         m.impact.assign(static_cast<size_t>(n), 0);
         m.tokens.assign(static_cast<size_t>(n), 0);
         const bool next = options_.ablation == Ablation::next;
-        std::vector<RequestRouting> without;
-        if (next) without = routings_without(l, n);
+        if (next) prepare_without(l, n);
+        std::vector<RequestRouting>& without = without_[static_cast<size_t>(l)];
         std::vector<Branch> branches;
         WeightSharing touch(l);
         for (const int t : hard_) {
@@ -207,14 +208,13 @@ class Measuring {
         return work("ablating", static_cast<int64_t>(branches.size()) * depth(l));
     }
 
-    std::vector<RequestRouting> routings_without(int l, int n) const {
-        std::vector<RequestRouting> out;
-        for (int e = 0; e < n; ++e) {
+    void prepare_without(int l, int n) {
+        std::vector<RequestRouting>& without = without_[static_cast<size_t>(l)];
+        for (int e = static_cast<int>(without.size()); e < n; ++e) {
             RoutingPolicy policy = top_k_policy(k_);
             policy.ban = {{l, e}};
-            out.emplace_back(config_, policy);
+            without.emplace_back(config_, policy);
         }
-        return out;
     }
 
     bool perturb(int l, WindowMeasurement::Layer& m) {
@@ -245,7 +245,8 @@ class Measuring {
     const CalibrationCost cost_;
     Window window_;
     Measurements measured_;
-    std::vector<int> hard_, easy_;  ///< rows of the window
+    std::vector<int> hard_, easy_;                      ///< rows of the window
+    std::vector<std::vector<RequestRouting>> without_;  ///< [L][E] the baseline less an expert
     int64_t done_ = 0;
     const Clock::time_point start_ = Clock::now();
 };
@@ -272,7 +273,7 @@ std::vector<std::vector<int32_t>> calibration_windows(const Model& model,
                                        " tokens, expected one");
     // In an order that mixes the texts: any beginning of it is a sample of all.
     Random random(options.seed);
-    for (size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random.below(i)]);
+    random.shuffle(std::span(all));
     if (most == 0) return all;
     int64_t taken = 0;
     size_t count = 0;
@@ -289,8 +290,7 @@ int baseline_experts(const ModelConfig& config, const CalibrationOptions& option
     for (int l = 0; l < config.num_layers(); ++l) {
         const FeedForwardConfig& ff = config.layers[static_cast<size_t>(l)];
         if (ff.dense()) continue;
-        const RouterSpec& router = ff.router;
-        const int most = router.num_experts / router.groups * router.groups_used;
+        const int most = most_experts(ff.router);
         fewest = layers == 0 ? most : std::min(fewest, most);
         sum += expected_experts(config, own, l);
         layers += 1;

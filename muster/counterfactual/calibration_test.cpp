@@ -226,7 +226,7 @@ TEST_F(Calibration, APlanKeepsTheTotalForEveryToken) {
     ThreadTeam team(2);
     ForwardContext context(model, team, 40);
     for (const char* use :
-         {"both", "layers", "experts", "random-layers", "random-experts", "random"}) {
+         {"both", "global", "layers", "experts", "random-layers", "random-experts", "random"}) {
         RequestRouting routing(model.config(),
                                RoutingPolicy::parse(std::string("plan:p,use=") + use));
         KvCache cache(model.config(), 40);

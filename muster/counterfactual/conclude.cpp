@@ -113,11 +113,6 @@ void name_dormant(std::vector<ExpertEvidence>& experts) {
                     e.gate_rank > middle;
 }
 
-/// The most experts that one token can get in a layer.
-int most_experts(const RouterSpec& spec) {
-    return spec.num_experts / spec.groups * spec.groups_used;
-}
-
 void share_out(const ModelConfig& config, const CalibrationOptions& options, int k,
                std::vector<LayerEvidence>& layers) {
     std::vector<double> worth;

@@ -2,6 +2,7 @@
 #include "muster/counterfactual/misrouting.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -161,7 +162,10 @@ std::vector<MisroutingLayer> analyse_misrouting(const Model& model, Executor& ex
     std::vector<std::vector<Sums>> hard(layers.size()), easy(layers.size());
     const auto total = static_cast<int64_t>(windows.size() * layers.size());
     int64_t done = 0;
+    const auto start = std::chrono::steady_clock::now();
     for (size_t w = 0; w < windows.size(); ++w) {
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        if (w > 0 && calibration.seconds > 0 && seconds.count() >= calibration.seconds) break;
         analysis.window().read(windows[w]);
         const std::vector<int> hard_rows = strata.hard(analysis.window()),
                                easy_rows = strata.easy(analysis.window());

@@ -38,7 +38,8 @@ CalibrationCost misrouting_cost(const Model& model, std::span<const std::vector<
                                 const MisroutingOptions& options);
 
 /// Layers of calibration.layers (all), strata by its quantiles, routes of its baseline. Intervals
-/// are bootstraps over windows. The draws are a function of calibration.seed. Throws Error as
+/// are bootstraps over windows, the first ones that calibration.seconds leave time for. The draws
+/// are a function of calibration.seed. Throws Error as
 /// calibrate() does.
 std::vector<MisroutingLayer> analyse_misrouting(const Model& model, Executor& executor,
                                                 std::span<const std::vector<int32_t>> windows,

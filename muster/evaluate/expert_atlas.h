@@ -85,7 +85,7 @@ struct DifficultyBin {
 std::vector<DifficultyBin> difficulty(const ExpertAtlas& atlas, int bins = 10);
 
 /// Spearman's rank correlation of loss and experts over tokens, ties sharing their mean rank; 0
-/// where one of them does not vary.
+/// where one of them does not vary, or with fewer than three tokens.
 double difficulty_correlation(const ExpertAtlas& atlas);
 
 /// How much experts prefer domains, domains counted alike whatever their size. With q_e(d) the

@@ -49,21 +49,11 @@ std::vector<DifficultyBin> difficulty(const ExpertAtlas& atlas, int bins) {
 }
 
 double difficulty_correlation(const ExpertAtlas& atlas) {
-    const size_t n = atlas.tokens();
-    if (n < 2) return 0;
-    std::vector<double> experts(n);
-    for (size_t t = 0; t < n; ++t) experts[t] = atlas.mean_experts(t);
-    const std::vector<double> x =
-        ranks(std::vector<double>(atlas.losses.begin(), atlas.losses.end()));
-    const std::vector<double> y = ranks(experts);
-    const double mean = 0.5 * static_cast<double>(n + 1);  // ranks begin at 1
-    double xy = 0, xx = 0, yy = 0;
-    for (size_t i = 0; i < n; ++i) {
-        xy += (x[i] - mean) * (y[i] - mean);
-        xx += (x[i] - mean) * (x[i] - mean);
-        yy += (y[i] - mean) * (y[i] - mean);
-    }
-    return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0;
+    std::vector<double> experts(atlas.tokens());
+    for (size_t t = 0; t < experts.size(); ++t) experts[t] = atlas.mean_experts(t);
+    const std::vector<double> losses(atlas.losses.begin(), atlas.losses.end());
+    const double rho = correlation(ranks(losses), ranks(experts));
+    return std::isfinite(rho) ? rho : 0;
 }
 
 Specialisation specialisation(const ExpertAtlas& atlas, int layer) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -52,6 +53,7 @@ struct Scored {
     std::vector<Unit> units;
     std::vector<double> document_experts;  ///< per document, summed over tokens and MoE layers
     std::vector<double> layer_experts;     ///< [L] summed over tokens
+    int64_t least = std::numeric_limits<int64_t>::max(), most = 0;  ///< experts of one token
 };
 
 Corpus tokenize(const Model& model, const std::vector<Document>& documents, int64_t max_tokens) {
@@ -82,12 +84,19 @@ void add_document(size_t document, const TokenLosses& losses, Scored& out) {
         out.units.push_back(unit);
     }
     const auto layers = static_cast<size_t>(losses.layers);
-    double sum = 0;
-    for (size_t i = 0; i < losses.experts.size(); ++i) {
-        out.layer_experts[i % layers] += losses.experts[i];
-        sum += losses.experts[i];
+    int64_t sum = 0;
+    for (size_t t = 0; t < n; ++t) {
+        int64_t token = 0;
+        for (size_t l = 0; l < layers; ++l) {
+            const int32_t count = losses.experts[t * layers + l];
+            out.layer_experts[l] += count;
+            token += count;
+        }
+        out.least = std::min(out.least, token);
+        out.most = std::max(out.most, token);
+        sum += token;
     }
-    out.document_experts.push_back(sum);
+    out.document_experts.push_back(static_cast<double>(sum));
 }
 
 /// One evaluation of one policy.
@@ -163,6 +172,8 @@ class Evaluation {
         }
         r.experts = scored.layer_experts;
         for (double& e : r.experts) e /= static_cast<double>(r.all.tokens);
+        r.least_activations = scored.least;
+        r.most_activations = scored.most;
         std::vector<double> active = r.experts;
         for (size_t l = 0; l < active.size(); ++l)
             if (model_.config().layers[l].dense()) active[l] = 1;

@@ -50,7 +50,9 @@ struct PolicyResult {
     LossSummary all;
     std::vector<DomainResult> domains;  ///< sorted by name; empty without labels
     std::vector<double> experts;        ///< [L] routed experts per token (dense layers 0)
-    double activated = 0;               ///< activated parameters per token (DESIGN's measure)
+    /// The fewest and the most routed experts that one token got, all layers together.
+    int64_t least_activations = 0, most_activations = 0;
+    double activated = 0;  ///< activated parameters per token (DESIGN's measure)
     double tokens_per_second = 0;
     double seconds = 0;
     /// Loss minus the first policy's, per token, paired by unit; zero for the first.

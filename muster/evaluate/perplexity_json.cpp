@@ -27,15 +27,17 @@ json policy_json(const PolicyResult& p) {
     for (const DomainResult& d : p.domains) domains[d.domain] = summary_json(d.all);
     for (const auto& [domain, interval] : p.domain_differences)
         differences[domain] = interval_json(interval);
-    return {{"policy", p.policy},
-            {"all", summary_json(p.all)},
-            {"domains", domains},
-            {"experts_per_layer", p.experts},
-            {"activated_parameters", p.activated},
-            {"tokens_per_second", p.tokens_per_second},
-            {"seconds", p.seconds},
-            {"difference", interval_json(p.difference)},
-            {"domain_differences", differences}};
+    return {
+        {"policy", p.policy},
+        {"all", summary_json(p.all)},
+        {"domains", domains},
+        {"experts_per_layer", p.experts},
+        {"activations_of_a_token", {{"least", p.least_activations}, {"most", p.most_activations}}},
+        {"activated_parameters", p.activated},
+        {"tokens_per_second", p.tokens_per_second},
+        {"seconds", p.seconds},
+        {"difference", interval_json(p.difference)},
+        {"domain_differences", differences}};
 }
 
 }  // namespace

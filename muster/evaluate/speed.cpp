@@ -11,6 +11,7 @@
 #include "muster/core/random.h"
 #include "muster/core/stats.h"
 #include "muster/cpu/isa.h"
+#include "muster/generate/token_losses.h"
 #include "muster/model/forward.h"
 
 namespace muster {
@@ -185,10 +186,7 @@ SpeedReport measure_speed(const Model& model, Executor& executor, const SpeedOpt
         options.depth < 0 || options.max_rows < 1)
         throw Error("speed", "expected at least one prompt token, decoded token, row and run");
     for (const RoutingPolicy& policy : options.policies)
-        if (RequestRouting(model.config(), policy).timed())
-            throw Error("speed", "policy `" + policy.to_string() +
-                                     "` follows the clock while text is written, expected one "
-                                     "whose speed can be measured, such as mean:2");
+        evaluation_routing(model.config(), policy);  // refuses those that hold a speed
     SpeedReport report;
     report.threads = executor.workers();
     report.isa = isa_name(current_isa());

@@ -2,6 +2,7 @@
 #include "muster/evaluate/tune.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -39,8 +40,7 @@ class Tuning {
         std::vector<Document> pieces = pieces_of(documents);
         // Mixed, so that any beginning of either half is a sample of all texts.
         Random random(1);
-        for (size_t i = pieces.size(); i > 1; --i)
-            std::swap(pieces[i - 1], pieces[random.below(i)]);
+        random.shuffle(std::span(pieces));
         for (size_t i = 0; i < pieces.size(); ++i)
             (i % 2 == 0 ? search_ : confirm_).push_back(pieces[i]);
         if (confirm_.empty())
@@ -51,6 +51,25 @@ class Tuning {
         }
         if (most_ == 0)
             throw Error("tune", "every layer is dense, expected layers with several experts");
+    }
+
+    TuneCost cost() const {
+        TuneCost cost;
+        for (const Document& piece : search_) {
+            if (options_.evaluate.max_tokens > 0 && cost.tokens >= options_.evaluate.max_tokens)
+                break;
+            cost.tokens += static_cast<int64_t>(model_.tokenizer().encode(piece.text).size());
+        }
+        if (options_.evaluate.max_tokens > 0)
+            cost.tokens = std::min(cost.tokens, options_.evaluate.max_tokens);
+        constexpr int kOwn = 1, kConfirming = 2;
+        cost.policies = kOwn + own_number() + 2 * options_.steps + kConfirming;
+        if (!options_.per_layer) return cost;
+        int fewer = 0;  // numbers of one layer alone
+        for (const FeedForwardConfig& ff : model_.config().layers)
+            if (!ff.dense()) fewer += std::min(own_number(), ff.experts()) - 1;
+        cost.policies += 1 + fewer + static_cast<int>(std::bit_width(static_cast<unsigned>(fewer)));
+        return cost;
     }
 
     TuneResult run() {
@@ -205,6 +224,12 @@ class Tuning {
 };
 
 }  // namespace
+
+TuneCost tune_cost(const Model& model, const std::vector<Document>& documents,
+                   const TuneOptions& options) {
+    SerialExecutor none;
+    return Tuning(model, documents, none, options).cost();
+}
 
 TuneResult tune_policy(const Model& model, const std::vector<Document>& documents,
                        Executor& executor, const TuneOptions& options) {

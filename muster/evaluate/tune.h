@@ -38,14 +38,22 @@ struct TuneResult {
 /// Searches the cheapest policy, by activated parameters, whose perplexity exceeds that of the
 /// checkpoint's own policy by at most the allowed share. Texts are cut into pieces, half of them,
 /// at random, are searched on and the others confirm, so that what is reported was hardly chosen
-/// for
-/// (`rejected` says how often it was). Tried: top-k,
-/// top-p and relative for all layers, then top-k layer by layer: what each layer loses at each
-/// number is measured alone, layers give up experts in the order of the least loss per parameter
-/// saved (as LExI, arXiv 2509.02753), and how far along that order the loss stays allowed is found
-/// by halving. Throws Error when there is too little text or every layer is dense.
+/// for (`rejected` says how often it was). Tried: top-k, top-p and relative for all layers, then
+/// top-k layer by layer: what each layer loses at each number is measured alone, layers give up
+/// experts in the order of the least loss per parameter saved (as LExI, arXiv 2509.02753), and how
+/// far along that order the loss stays allowed is found by halving. Throws Error when there is too
+/// little text or every layer is dense.
 TuneResult tune_policy(const Model& model, const std::vector<Document>& documents,
                        Executor& executor, const TuneOptions& options);
+
+/// What tune_policy() will compute: at most so many policies (beside rejected ones) on so many
+/// tokens each.
+struct TuneCost {
+    int policies = 0;
+    int64_t tokens = 0;
+};
+TuneCost tune_cost(const Model& model, const std::vector<Document>& documents,
+                   const TuneOptions& options);
 
 std::string to_json(const TuneResult& result);
 

@@ -38,6 +38,11 @@ TEST_F(Tune, ChoosesTheCheapestThatBothHalvesAllow) {
     options.max_perplexity = 0.05;
     const TuneResult result = run();
     ASSERT_GT(result.tried.size(), 10u);
+    const TuneCost cost = tune_cost(model, documents, options);
+    EXPECT_LE(static_cast<int>(result.tried.size()) + 2, cost.policies);
+    EXPECT_NEAR(static_cast<double>(cost.tokens),
+                static_cast<double>(result.confirmed.policies[0].all.tokens),
+                0.1 * static_cast<double>(cost.tokens));
     EXPECT_EQ(result.tried[0].policy, "model");
     const double limit = result.tried[0].loss + std::log(1.05);
     const auto chosen = std::find_if(result.tried.begin(), result.tried.end(),

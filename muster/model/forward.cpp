@@ -66,6 +66,8 @@ void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& 
     if (options.fixed_routes.empty())
         for (const BatchRow& row : rows) MUSTER_ASSERT(row.routing != nullptr);
     s.experts.assign(rows.size() * s.config.layers.size(), 0);
+    if (options.fixed_routes.empty())
+        for (RequestRouting* routing : s.batch.routings) routing->begin_pass();
     s.enter(options.start);
     s.run_layers(options);
     s.finish();

@@ -53,14 +53,15 @@ TEST_P(ForwardAllocation, StepsAllocateNothing) {
     ThreadTeam team(2);
     LoadOptions options;
     if (compute == Compute::int8) options.panels = &team;
-    const Model model = Model::load(directory / "model.gguf", options);
+    Model model = Model::load(directory / "model.gguf", options);
+    model.add_plan("p", testing::random_plan(model, 2, 3));
     // Every sequence has each of the policies: controllers belong to one.
-    constexpr size_t kPolicies = 8;
+    constexpr size_t kPolicies = 9;
     std::vector<std::vector<RequestRouting>> routings(static_cast<size_t>(sequences));
     for (std::vector<RequestRouting>& own : routings)
         for (const char* policy :
              {"top-k:1", "top-k:2,ban=1.3,force=0.5", "top-p:0.6", "mean:3", "top-k:6",
-              "mean:2/3/4", "speed:20,max=5", "relative:0.3,shared=off"})
+              "mean:2/3/4", "speed:20,max=5", "relative:0.3,shared=off", "plan:p"})
             own.emplace_back(model.config(), RoutingPolicy::parse(policy));
     std::vector<KvCache> caches;
     for (int i = 0; i < sequences; ++i) caches.emplace_back(model.config(), 48, DType::f16);

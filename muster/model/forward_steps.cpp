@@ -234,8 +234,12 @@ void ForwardContext::Impl::route_layer(int l, const PassOptions& options, Interv
     choose_experts(l, options);
     if (touch != nullptr) touch->after_route(l, info, routes);
     MUSTER_ASSERT(routes.tokens() == batch.size() && routes.num_experts == n);
-    for (int t = 0; t < batch.size(); ++t)
+    const bool text = !batch.branches && options.fixed_routes.empty();
+    for (int t = 0; t < batch.size(); ++t) {
         experts[int64_t{t} * config.num_layers() + l] = routes.offsets[t + 1] - routes.offsets[t];
+        if (text && batch.routing[t]->follows_context())
+            batch.routing[t]->note_route(l, routes.token_experts(t));
+    }
     if (options.trace == nullptr) return;
     const bool scored = options.fixed_routes.empty();
     options.trace->layer({l,

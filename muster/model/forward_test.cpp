@@ -287,12 +287,12 @@ TEST(ForwardPass, LeavesCachesAloneWhenItFails) {
 }
 
 /// The state after reading `tokens` in passes of at most `rows`, and the experts of every row.
-struct ReadUnderMean {
+struct ReadUnder {
     RequestRouting routing;
     std::vector<int32_t> experts;
 
-    ReadUnderMean(const Model& model, std::span<const int32_t> tokens, int rows, Executor& executor,
-                  const char* policy = "mean:3")
+    ReadUnder(const Model& model, std::span<const int32_t> tokens, int rows, Executor& executor,
+              const char* policy = "mean:3")
         : routing(model.config(), RoutingPolicy::parse(policy)) {
         ForwardContext context(model, executor, rows);
         KvCache cache(model.config(), static_cast<int>(tokens.size()));
@@ -315,13 +315,12 @@ TEST(ForwardPass, MeansAreHeldFromTheFirstToken) {
     const auto tokens = random_tokens(model.config(), 2000);
     SerialExecutor executor;
     for (int k = 1; k <= 6; ++k) {
-        const ReadUnderMean read(model, tokens, 256, executor,
-                                 ("mean:" + std::to_string(k)).c_str());
+        const ReadUnder read(model, tokens, 256, executor, ("mean:" + std::to_string(k)).c_str());
         const double sum = std::accumulate(read.experts.begin(), read.experts.end(), 0.0);
         EXPECT_NEAR(sum / static_cast<double>(read.experts.size()), k, 0.02 * k);
     }
     // Each layer its own, and bounds of a token that leave less room than E.
-    const ReadUnderMean layers(model, tokens, 256, executor, "mean:1.5/3/5,min=1,max=5");
+    const ReadUnder layers(model, tokens, 256, executor, "mean:1.5/3/5,min=1,max=5");
     for (int l = 0; l < 3; ++l) {
         double sum = 0;
         for (size_t i = l; i < layers.experts.size(); i += 3) sum += layers.experts[i];
@@ -334,10 +333,10 @@ TEST(ForwardPass, MeansDoNotDependOnHowPassesAreCut) {
     const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     const auto tokens = random_tokens(model.config(), 150);
     SerialExecutor serial;
-    const ReadUnderMean whole(model, tokens, 256, serial);
+    const ReadUnder whole(model, tokens, 256, serial);
     for (const int rows : {1, 5, 32}) {
         ThreadTeam team(rows == 5 ? 3 : 2);
-        const ReadUnderMean cut(model, tokens, rows, team);
+        const ReadUnder cut(model, tokens, rows, team);
         EXPECT_EQ(cut.experts, whole.experts) << rows;
         EXPECT_EQ(cut.routing.controller_state(), whole.routing.controller_state()) << rows;
     }
@@ -347,7 +346,7 @@ TEST(ForwardPass, StatesOfMeansComeBack) {
     const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     const auto tokens = random_tokens(model.config(), 100);
     SerialExecutor executor;
-    ReadUnderMean read(model, tokens, 64, executor, "mean:2/3/4");
+    ReadUnder read(model, tokens, 64, executor, "mean:2/3/4");
     RequestRouting copy(model.config(), read.routing.policy());
     const auto state = read.routing.controller_state();
     copy.restore_controllers(state);
@@ -355,7 +354,7 @@ TEST(ForwardPass, StatesOfMeansComeBack) {
     // Back to what 70 tokens leave: 64 of them are known.
     EXPECT_EQ(copy.resume(100), 100);
     EXPECT_EQ(copy.resume(70), 64);
-    const ReadUnderMean less(model, std::span(tokens).first(64), 64, executor, "mean:2/3/4");
+    const ReadUnder less(model, std::span(tokens).first(64), 64, executor, "mean:2/3/4");
     EXPECT_EQ(copy.controller_state(), less.routing.controller_state());
     copy.restart();
     EXPECT_EQ(copy.controller_state(),
@@ -369,6 +368,92 @@ TEST(ForwardPass, StatesOfMeansComeBack) {
     RequestRouting none(model.config(), RoutingPolicy::parse("top-k:2"));
     EXPECT_EQ(none.resume(70), 70);
     EXPECT_THROW(none.restore_controllers(state), Error);
+}
+
+/// Routes of all passes.
+struct Routes : TraceSink {
+    std::vector<int32_t> experts;
+    void layer(const LayerTrace& t) override {
+        experts.insert(experts.end(), t.routes.experts.begin(), t.routes.experts.end());
+    }
+};
+
+TEST(ForwardPass, ContextsFollowTheTextHoweverPassesAreCut) {
+    Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    model.add_plan("p", testing::random_plan(model, 2, 5));
+    const auto tokens = random_tokens(model.config(), 150);
+    SerialExecutor serial;
+    const ReadUnder whole(model, tokens, 256, serial, "plan:p");
+    EXPECT_TRUE(whole.routing.controlled());
+    EXPECT_GE(whole.routing.context_cluster(), 0);
+    for (const int rows : {1, 5, 32}) {
+        ThreadTeam team(rows == 5 ? 3 : 2);
+        const ReadUnder cut(model, tokens, rows, team, "plan:p");
+        EXPECT_EQ(cut.routing.controller_state(), whole.routing.controller_state()) << rows;
+        EXPECT_EQ(cut.routing.context_cluster(), whole.routing.context_cluster());
+    }
+    // As with means, a state comes back, also that of an earlier position.
+    RequestRouting copy(model.config(), whole.routing.policy());
+    EXPECT_EQ(copy.context_cluster(), -1);
+    copy.restore_controllers(whole.routing.controller_state());
+    EXPECT_EQ(copy.context_cluster(), whole.routing.context_cluster());
+    EXPECT_EQ(copy.layer(1).boost, whole.routing.layer(1).boost);
+    EXPECT_EQ(copy.resume(70), 64);
+    const ReadUnder less(model, std::span(tokens).first(64), 64, serial, "plan:p");
+    EXPECT_EQ(copy.controller_state(), less.routing.controller_state());
+    copy.restart();
+    EXPECT_EQ(copy.context_cluster(), -1);
+}
+
+TEST(ForwardPass, AContextTakesItsOwnImpacts) {
+    Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const ActivationPlan plan = testing::random_plan(model, 2, 3);
+    model.add_plan("p", plan);
+    const auto tokens = random_tokens(model.config(), 40);
+    const auto read = [&](const char* policy, int rows) {
+        SerialExecutor executor;
+        ForwardContext context(model, executor, 40);
+        KvCache cache(model.config(), 40);
+        RequestRouting routing(model.config(), RoutingPolicy::parse(policy));
+        Routes routes;
+        for (int t = 0; t < rows;) {
+            std::vector<BatchRow> batch;
+            const int end = std::min(rows, t + routing.rows_until_update(t));
+            for (; t < end; ++t)
+                batch.push_back({tokens[static_cast<size_t>(t)], &cache, &routing});
+            context.forward(batch, {.trace = &routes});
+        }
+        for (int l = 0; l < 3; ++l)
+            EXPECT_EQ(routing.layer(l).boost,
+                      plan.boosts(l, PlanUse::both, plan.lambda, routing.context_cluster()));
+        return std::pair(routes.experts, routing.context_cluster());
+    };
+    EXPECT_EQ(read("plan:p,use=global", 40).second, -1);
+    EXPECT_EQ(read("plan:p", 31).second, -1);
+    EXPECT_GE(read("plan:p", 32).second, 0);
+    EXPECT_EQ(read("plan:p", 31).first, read("plan:p,use=global", 31).first);
+    EXPECT_NE(read("plan:p", 40).first, read("plan:p,use=global", 40).first);
+}
+
+TEST(ForwardPass, APassThatFailsSaysNothingOfTheContext) {
+    Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    model.add_plan("p", testing::random_plan(model, 2, 3));
+    const auto tokens = random_tokens(model.config(), 32);
+    SerialExecutor executor;
+    const ReadUnder whole(model, tokens, 32, executor, "plan:p");
+    struct Failure : TraceSink {
+        void layer(const LayerTrace& t) override {
+            if (t.layer == 2) throw Error("test", "stop");
+        }
+    } failure;
+    ForwardContext context(model, executor, 32);
+    KvCache cache(model.config(), 32);
+    RequestRouting routing(model.config(), RoutingPolicy::parse("plan:p"));
+    std::vector<BatchRow> rows;
+    for (const int32_t id : tokens) rows.push_back({id, &cache, &routing});
+    EXPECT_THROW(context.forward(rows, {.trace = &failure}), Error);
+    context.forward(rows);
+    EXPECT_EQ(routing.controller_state(), whole.routing.controller_state());
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ ResolvedRouter resolve_planned(const ModelConfig& config, const RoutingPolicy& p
     const PlanUse use = policy.use.value_or(PlanUse::both);
     RoutingPolicy top_k = policy;
     top_k.selection = Selection::top_k;
-    top_k.values = {static_cast<double>(plan.budgets(use)[l])};
+    std::vector<int> most;
+    for (const FeedForwardConfig& ff : config.layers) most.push_back(most_experts(ff.router));
+    top_k.values = {static_cast<double>(plan.budgets(use, most)[l])};
     ResolvedRouter router = resolve(top_k, config.layers[l].router, l, config.num_layers());
     router.boost = plan.boosts(l, use, policy.lambda.value_or(plan.lambda));
     return router;
@@ -123,18 +125,32 @@ RequestRouting::RequestRouting(const ModelConfig& config, const RoutingPolicy& p
         held.push_back(l);
         equal = equal && spec.value == layers_[held.front()].spec.value;
     }
-    if (held.empty()) return;
-    if (layers_[held.front()].spec.selection == Selection::speed) {
-        make_speed(config, held);
-    } else if (equal) {
-        add_control(config, held);
-    } else {
-        for (const int l : held) add_control(config, {l});
+    if (policy.selection == Selection::plan) follow_plan(config);
+    if (!held.empty()) {
+        if (layers_[held.front()].spec.selection == Selection::speed) {
+            make_speed(config, held);
+        } else if (equal) {
+            add_control(config, held);
+        } else {
+            for (const int l : held) add_control(config, {l});
+        }
     }
     const size_t windows = static_cast<size_t>(std::max(config.context, 1)) / kWindow + 2;
-    history_.reserve(windows * 2 * controls_.size());
+    history_.reserve(windows * state_size());
     begin_at(0);
-    set_p();
+    apply();
+}
+
+void RequestRouting::follow_plan(const ModelConfig& config) {
+    const ActivationPlan& plan = plan_of(config, policy_);
+    const PlanUse use = policy_.use.value_or(PlanUse::both);
+    if (plan.clusters.empty() || !takes_impacts(use) || use == PlanUse::global) return;
+    context_.emplace(plan.clusters);
+    for (int c = -1; c < static_cast<int>(plan.clusters.size()); ++c) {
+        auto& of = boosts_.emplace_back();
+        for (int l = 0; l < config.num_layers(); ++l)
+            of.push_back(plan.boosts(l, use, policy_.lambda.value_or(plan.lambda), c));
+    }
 }
 
 void RequestRouting::add_control(const ModelConfig& config, const std::vector<int>& layers) {
@@ -174,9 +190,13 @@ bool RequestRouting::needs_whole_batch() const noexcept {
     });
 }
 
-void RequestRouting::set_p() {
+void RequestRouting::apply() {
     for (const Control& control : controls_)
         for (const int l : control.layers) layers_[l].p = control.controller.p();
+    if (context_) {
+        const auto& boosts = boosts_[static_cast<size_t>(context_->cluster() + 1)];
+        for (size_t l = 0; l < layers_.size(); ++l) layers_[l].boost = boosts[l];
+    }
     if (!speed_) return;
     for (ResolvedRouter& router : layers_)
         if (router.spec.selection == Selection::speed) router.p = speed_->p();
@@ -187,35 +207,61 @@ int RequestRouting::rows_until_update(int64_t position) const noexcept {
                         : std::numeric_limits<int>::max();
 }
 
+size_t RequestRouting::state_size() const noexcept {
+    return 2 * controls_.size() + (context_ ? context_->state_size() : 0);
+}
+
+void RequestRouting::append_state(std::vector<double>& state) const {
+    for (const Control& control : controls_) {
+        state.push_back(control.controller.log_odds());
+        state.push_back(control.controller.debt());
+    }
+    if (context_) context_->append_state(state);
+}
+
+void RequestRouting::restore_state(std::span<const double> state) {
+    for (Control& control : controls_) {
+        control.controller.restore(state[0], state[1]);
+        control.sum = 0;
+        state = state.subspan(2);
+    }
+    if (context_) context_->restore(state);
+    window_rows_ = 0;
+    apply();
+}
+
 /// The state as it is becomes that before `position`, of which nothing earlier is known.
 void RequestRouting::begin_at(int64_t position) {
     begin_ = position_ = position;
     window_rows_ = 0;
     history_.clear();
     for (Control& control : controls_) control.sum = 0;
-    note_state();
+    if (context_) context_->restart_window();
+    append_state(history_);
 }
 
-void RequestRouting::note_state() {
-    for (const Control& control : controls_) {
-        history_.push_back(control.controller.log_odds());
-        history_.push_back(control.controller.debt());
-    }
+void RequestRouting::begin_pass() noexcept {
+    if (context_) context_->drop();
 }
 
-void RequestRouting::observe(int64_t position, std::span<const int32_t> experts) {
-    MUSTER_ASSERT(experts.size() == layers_.size());
+void RequestRouting::note_route(int layer, std::span<const int32_t> experts) noexcept {
+    if (context_) context_->note(layer, experts);
+}
+
+void RequestRouting::observe(int64_t position, std::span<const int32_t> counts) {
+    MUSTER_ASSERT(counts.size() == layers_.size());
     if (!controlled()) return;
     if (position != position_) begin_at(position);
     for (Control& control : controls_)
-        for (const int l : control.layers) control.sum += experts[l];
+        for (const int l : control.layers) control.sum += counts[l];
     ++window_rows_;
     ++position_;
 }
 
 void RequestRouting::end_pass() {
     if (!controlled()) return;
-    const auto known = static_cast<int64_t>(history_.size() / (2 * controls_.size()));
+    if (context_) context_->take();
+    const auto known = static_cast<int64_t>(history_.size() / state_size());
     const int64_t ended = position_ / kWindow - begin_ / kWindow + 1 - known;
     if (ended == 0) return;
     for (Control& control : controls_) {
@@ -223,9 +269,10 @@ void RequestRouting::end_pass() {
         control.controller.update(control.sum / counts);
         control.sum = 0;
     }
+    if (context_) context_->end_window(window_rows_);
     window_rows_ = 0;
-    for (int64_t i = 0; i < ended; ++i) note_state();
-    set_p();
+    for (int64_t i = 0; i < ended; ++i) append_state(history_);
+    apply();
 }
 
 void RequestRouting::observe_batch(std::span<const double> experts_per_layer) {
@@ -235,25 +282,21 @@ void RequestRouting::observe_batch(std::span<const double> experts_per_layer) {
         for (const int l : control.layers) sum += experts_per_layer[l];
         control.controller.update(sum / static_cast<double>(control.layers.size()));
     }
-    set_p();
+    apply();
     begin_at(0);
 }
 
 void RequestRouting::restore_window(size_t window) {
-    for (size_t c = 0; c < controls_.size(); ++c) {
-        const double* state = history_.data() + 2 * (window * controls_.size() + c);
-        controls_[c].controller.restore(state[0], state[1]);
-        controls_[c].sum = 0;
-    }
-    history_.resize(2 * controls_.size() * (window + 1));
-    window_rows_ = 0;
-    set_p();
+    const size_t size = state_size();
+    restore_state(std::span(history_).subspan(window * size, size));
+    history_.resize(size * (window + 1));
 }
 
 void RequestRouting::restart() {
     for (Control& control : controls_) control.controller.restart();
+    if (context_) context_->restart();
     begin_at(0);
-    set_p();
+    apply();
 }
 
 int RequestRouting::resume(int position) {
@@ -281,25 +324,24 @@ void RequestRouting::pace(std::span<const int32_t> experts, double seconds) {
         sum += experts[l];
         ++layers;
     }
-    if (speed_->update(sum / layers, seconds)) set_p();
+    if (speed_->update(sum / layers, seconds)) apply();
 }
 
 std::vector<double> RequestRouting::controller_state() const {
     if (!controlled()) return {};
     std::vector<double> state{static_cast<double>(begin_), static_cast<double>(position_),
                               static_cast<double>(window_rows_)};
-    for (const Control& control : controls_) {
-        state.push_back(control.controller.log_odds());
-        state.push_back(control.controller.debt());
-        state.push_back(control.sum);
-    }
+    append_state(state);
+    for (const Control& control : controls_) state.push_back(control.sum);
+    if (context_) context_->append_window(state);
     state.insert(state.end(), history_.begin(), history_.end());
     return state;
 }
 
 void RequestRouting::restore_controllers(std::span<const double> state) {
     constexpr size_t kHead = 3;
-    const size_t n = controls_.size();
+    const size_t size = state_size();
+    const size_t open = controls_.size() + (context_ ? context_->window_size() : 0);
     if (!controlled() && state.empty()) return;
     const auto fail = [&] {
         throw Error("routing", "a saved controller state of " + std::to_string(state.size()) +
@@ -309,24 +351,22 @@ void RequestRouting::restore_controllers(std::span<const double> state) {
     const bool numbers = std::all_of(state.begin(), state.end(), [](double x) {
         return std::isfinite(x) && std::abs(x) < 1e15;
     });
-    if (!controlled() || !numbers || state.size() < kHead + 3 * n || state[0] < 0 ||
+    if (!controlled() || !numbers || state.size() < kHead + size + open || state[0] < 0 ||
         state[1] < state[0] || state[2] < 0 || state[2] > kWindow)
         fail();
     const auto begin = static_cast<int64_t>(state[0]), position = static_cast<int64_t>(state[1]);
     const auto windows = static_cast<size_t>(position / kWindow - begin / kWindow + 1);
-    if ((state.size() - kHead - 3 * n) / (2 * n) != windows ||
-        state.size() != kHead + 3 * n + 2 * n * windows)
+    if (state.size() / size < windows || state.size() != kHead + open + size * (windows + 1))
         fail();
     begin_ = begin;
     position_ = position;
+    restore_state(state.subspan(kHead, size));
     window_rows_ = static_cast<int>(state[2]);
-    for (size_t c = 0; c < n; ++c) {
-        const double* s = state.data() + kHead + 3 * c;
-        controls_[c].controller.restore(s[0], s[1]);
-        controls_[c].sum = s[2];
-    }
-    history_.assign(state.begin() + static_cast<std::ptrdiff_t>(kHead + 3 * n), state.end());
-    set_p();
+    std::span<const double> window = state.subspan(kHead + size, open);
+    for (size_t c = 0; c < controls_.size(); ++c) controls_[c].sum = window[c];
+    if (context_) context_->restore_window(window.subspan(controls_.size()));
+    const auto history = state.subspan(kHead + size + open);
+    history_.assign(history.begin(), history.end());
 }
 
 double expected_experts(const ModelConfig& config, const RequestRouting& routing, int l) {

@@ -7,21 +7,23 @@
 #include <vector>
 
 #include "muster/model/config.h"
+#include "muster/routing/context_choice.h"
 #include "muster/routing/controller.h"
 #include "muster/routing/policy.h"
 #include "muster/routing/router.h"
 
 namespace muster {
 
-/// A routing policy made concrete for a model: what one sequence routes by, and the state of the
-/// controllers that a `mean:` or `speed:` policy moves. Rows of one batch may point to different
-/// ones. Under `mean:` the state advances after every 32 positions of the sequence, from the counts
-/// of all layers at those positions, so that results depend neither on how the sequence is cut into
-/// passes nor on what else is in them; whoever makes passes asks rows_until_update() and cuts
-/// there. Copies are independent. Not thread-safe.
+/// A routing policy made concrete for a model: what one sequence routes by, and the state that
+/// moves with it: the controllers of a `mean:` or `speed:` policy, the context that a plan with
+/// clusters takes the sequence for. Rows of one batch may point to different ones. But for
+/// `speed:`, the state advances after every 32 positions of the sequence, from what all layers did
+/// at those positions, so that results depend neither on how the sequence is cut into passes nor
+/// on what else is in them; whoever makes passes asks rows_until_update() and cuts there. Copies
+/// are independent. Not thread-safe.
 class RequestRouting {
   public:
-    /// Positions between two moves of a `mean:` policy's p.
+    /// Positions between two moves.
     static constexpr int kWindow = 32;
 
     /// `policy` `model` means the model's own default policy; its other keys are laid on top.
@@ -38,18 +40,26 @@ class RequestRouting {
     /// evaluates texts but cannot generate.
     bool needs_whole_batch() const noexcept;
 
-    /// Whether the counts of experts move a p (`mean:`).
-    bool controlled() const noexcept { return !controls_.empty(); }
+    /// Whether the experts that rows take change what later ones do: `mean:` moves its p, a plan
+    /// chooses among its contexts.
+    bool controlled() const noexcept { return !controls_.empty() || context_.has_value(); }
+    /// Whether note_route() is to be called.
+    bool follows_context() const noexcept { return context_.has_value(); }
+    /// The cluster of the plan by which it routes now; -1: its one table, or no plan.
+    int context_cluster() const noexcept { return context_ ? context_->cluster() : -1; }
     /// Whether the clock moves it (`speed:`): such a policy generates but cannot evaluate.
     bool timed() const noexcept { return speed_.has_value(); }
 
-    /// How many rows from `position` on may share a pass before p moves.
+    /// How many rows from `position` on may share a pass before the state moves.
     int rows_until_update(int64_t position) const noexcept;
-    /// Reports the experts [L] that the row at `position` took (dense layers: anything). Positions
-    /// that do not follow on each other begin a new window. Forward passes call it for every row,
-    /// then end_pass(), which moves p where a window is full (a pass that was not cut where it
-    /// should be is one window). Neither allocates within the model's context.
-    void observe(int64_t position, std::span<const int32_t> experts);
+    /// Forward passes report: that they begin; each row's experts in each MoE layer, where
+    /// follows_context(); when they are through, for every row in order, how many it took [L]
+    /// (dense layers: anything); their end, which moves the state where a window is full (a pass
+    /// that was not cut where it should be is one window). Positions that do not follow on each
+    /// other begin a new window. None allocates within the model's context.
+    void begin_pass() noexcept;
+    void note_route(int layer, std::span<const int32_t> experts) noexcept;
+    void observe(int64_t position, std::span<const int32_t> counts);
     void end_pass();
     /// Reports the mean experts per token of each layer [L] over a batch of training, which is a
     /// window by itself.
@@ -65,7 +75,7 @@ class RequestRouting {
     /// Null unless timed().
     const SpeedController* speed() const noexcept { return speed_ ? &*speed_ : nullptr; }
 
-    /// The controllers' state at all positions known, and back; empty without `mean:`.
+    /// The state at all positions known, and back; empty unless controlled().
     /// restore_controllers() throws Error when it is no state of this policy.
     std::vector<double> controller_state() const;
     void restore_controllers(std::span<const double> state);
@@ -80,20 +90,27 @@ class RequestRouting {
     };
     void add_control(const ModelConfig& config, const std::vector<int>& layers);
     void make_speed(const ModelConfig& config, const std::vector<int>& layers);
-    void set_p();
+    void follow_plan(const ModelConfig& config);
+    /// Gives the layers what the state says.
+    void apply();
     void begin_at(int64_t position);
-    void note_state();
+    /// Of the state at one position, in numbers.
+    size_t state_size() const noexcept;
+    void append_state(std::vector<double>& state) const;
+    void restore_state(std::span<const double> state);
     void restore_window(size_t window);
 
     RoutingPolicy policy_;
     std::vector<ResolvedRouter> layers_;
     std::vector<Control> controls_;
     std::optional<SpeedController> speed_;
-    int64_t begin_ = 0;     ///< the first position observed
-    int64_t position_ = 0;  ///< the next one
-    int window_rows_ = 0;   ///< of the window under way
-    /// [windows, controls, 2] log-odds and debt at begin_ and at each window after it.
-    std::vector<double> history_;
+    std::optional<ContextChoice> context_;
+    /// [clusters + 1][L] ResolvedRouter::boost under the one table and under each cluster.
+    std::vector<std::vector<std::vector<float>>> boosts_;
+    int64_t begin_ = 0;            ///< the first position observed
+    int64_t position_ = 0;         ///< the next one
+    int window_rows_ = 0;          ///< of the window under way
+    std::vector<double> history_;  ///< [windows, state_size()] at begin_ and each window after it
 };
 
 /// Experts per token of layer `l` under `routing`: exact where the selection takes a fixed number,

@@ -16,6 +16,8 @@
 #include "muster/core/random.h"
 #include "muster/core/test_directory.h"
 #include "muster/model/config.h"
+#include "muster/model/model.h"
+#include "muster/routing/router.h"
 #include "muster/tokenizer/tokenizer.h"
 
 namespace muster::testing {
@@ -163,6 +165,46 @@ inline Checkpoint random_checkpoint(const ModelConfig& config, uint64_t seed = 1
         }
     }
     return out;
+}
+
+/// A plan at top-k:`k` with random impacts and budgets that differ by 1 where layers allow it, and
+/// random context clusters.
+inline ActivationPlan random_plan(const Model& model, int k, int clusters, uint64_t seed = 3) {
+    Random random(seed);
+    ActivationPlan plan;
+    plan.model = model.hash();
+    plan.experts_per_token = k;
+    plan.lambda = 0.5;
+    const ModelConfig& config = model.config();
+    std::vector<size_t> moe;
+    for (int l = 0; l < config.num_layers(); ++l) {
+        LayerEvidence& layer = plan.layers.emplace_back();
+        if (config.layers[l].dense()) continue;
+        moe.push_back(static_cast<size_t>(l));
+        layer.budget = k;
+        for (int e = 0; e < config.layers[l].experts(); ++e)
+            layer.experts.push_back({{random.normal(), -1, 1}, 1, 1, false});
+    }
+    for (size_t i = 1; i < moe.size(); i += 2) {
+        if (k < 2 || k == most_experts(config.layers[moe[i]].router)) continue;
+        --plan.layers[moe[i - 1]].budget;
+        ++plan.layers[moe[i]].budget;
+    }
+    for (int c = 0; c < clusters; ++c) {
+        ContextCluster& cluster = plan.clusters.emplace_back();
+        for (const LayerEvidence& layer : plan.layers) {
+            const size_t n = layer.experts.size();
+            std::vector<float> centre(n), impact(n);
+            double sum = 0;
+            for (float& x : centre) sum += x = static_cast<float>(random.uniform());
+            for (float& x : centre) x /= static_cast<float>(sum);
+            for (float& x : impact) x = static_cast<float>(random.normal());
+            cluster.centre.push_back(std::move(centre));
+            cluster.impact.push_back(std::move(impact));
+            cluster.tokens.emplace_back(n, 1);
+        }
+    }
+    return plan;
 }
 
 /// Random token ids, the first the begin token.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "muster/core/error.h"
@@ -18,8 +19,32 @@ std::vector<int> dealt(size_t n, uint64_t stream) {
     std::vector<int> order(n);
     std::iota(order.begin(), order.end(), 0);
     Random random(mix64(kDeal) + stream);
-    for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+    random.shuffle(std::span(order));
     return order;
+}
+
+/// Deals the budgets of MoE layers, which are above 0, to these layers at random. The greatest
+/// choose first: whoever fits them leaves the others room, for every layer that has room for a
+/// greater budget has room for a smaller one.
+void deal(std::vector<int>& budgets, std::span<const int> most) {
+    MUSTER_ASSERT(most.size() == budgets.size());
+    std::vector<int> left;
+    std::vector<size_t> free;
+    for (const int layer : dealt(budgets.size(), 0)) {
+        if (budgets[static_cast<size_t>(layer)] == 0) continue;
+        free.push_back(static_cast<size_t>(layer));
+        left.push_back(budgets[free.back()]);
+    }
+    std::sort(left.begin(), left.end(), std::greater<>());
+    for (const int budget : left) {
+        const auto fits =
+            std::find_if(free.begin(), free.end(), [&](size_t l) { return most[l] >= budget; });
+        if (fits == free.end())
+            throw Error("plan", "a budget of " + std::to_string(budget) +
+                                    " that no layer has room for, expected budgets of this model");
+        budgets[*fits] = budget;
+        free.erase(fits);
+    }
 }
 
 constexpr double kLargest = 1e6;  // nats, and weights: what is more is no measurement
@@ -29,9 +54,9 @@ bool sensible(const Interval& x) {
 }
 
 template <typename T>
-bool sensible(const std::vector<T>& values, double low) {
-    return std::all_of(values.begin(), values.end(), [low](T x) {
-        return static_cast<double>(x) >= low && static_cast<double>(x) <= 1e15;
+bool sensible(const std::vector<T>& values, double low, double high) {
+    return std::all_of(values.begin(), values.end(), [low, high](T x) {
+        return static_cast<double>(x) >= low && static_cast<double>(x) <= high;
     });
 }
 
@@ -94,33 +119,27 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
         for (size_t l = 0; fits && l < layers.size(); ++l) {
             const size_t n = layers[l].experts.size();
             fits = c.centre[l].size() == n && c.impact[l].size() == n && c.tokens[l].size() == n &&
-                   sensible(c.centre[l], 0) && sensible(c.impact[l], -kLargest) &&
-                   sensible(c.tokens[l], 0);
+                   sensible(c.centre[l], 0, 1) && sensible(c.impact[l], -kLargest, kLargest) &&
+                   sensible(c.tokens[l], 0, 1e15);
         }
         require(fits, "a context cluster of another shape, or with values that make no sense",
                 "values for each layer and expert");
     }
 }
 
-std::vector<int> ActivationPlan::budgets(PlanUse use) const {
+std::vector<int> ActivationPlan::budgets(PlanUse use, std::span<const int> most) const {
     std::vector<int> out;
-    std::vector<size_t> moe;
-    for (size_t l = 0; l < layers.size(); ++l) {
-        out.push_back(layers[l].budget);
-        if (layers[l].budget > 0) moe.push_back(l);
-    }
+    for (const LayerEvidence& layer : layers) out.push_back(layer.budget);
     if (use == PlanUse::experts || use == PlanUse::random_experts) {
-        for (const size_t l : moe) out[l] = experts_per_token;
+        for (int& k : out) k = k > 0 ? experts_per_token : 0;
     } else if (use == PlanUse::random_layers || use == PlanUse::random) {
-        const std::vector<int> order = dealt(moe.size(), 0);
-        for (size_t i = 0; i < moe.size(); ++i)
-            out[moe[i]] = layers[moe[static_cast<size_t>(order[i])]].budget;
+        deal(out, most);
     }
     return out;
 }
 
 std::vector<float> ActivationPlan::boosts(int l, PlanUse use, double weight, int cluster) const {
-    if (use == PlanUse::layers || use == PlanUse::random_layers) return {};
+    if (!takes_impacts(use)) return {};
     const Impacts impacts = impacts_of(*this, l, cluster);
     double low = 0, high = 0;
     bool any = false;

@@ -56,8 +56,9 @@ struct ActivationPlan {
     /// sense; `experts` [L]: the model's, 1 for a dense layer.
     void check(std::span<const int> experts, std::string_view where = "plan") const;
 
-    /// Budgets [L] under `use`.
-    std::vector<int> budgets(PlanUse use) const;
+    /// Budgets [L] under `use`. `most` [L]: how many experts a token can get in each layer, which
+    /// those dealt at random keep to.
+    std::vector<int> budgets(PlanUse use, std::span<const int> most) const;
     /// What is added to the scores of layer `l` for selection: lambda times the impacts, normalised
     /// to [0, 1] over the layer's experts with evidence; 0 for the others, and for all where they
     /// are equal. Empty where `use` takes no impacts. `cluster` < 0: the one table for all

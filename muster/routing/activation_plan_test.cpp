@@ -36,6 +36,16 @@ ActivationPlan sample() {
     return plan;
 }
 
+/// The same with evidence of one expert in one context.
+ActivationPlan with_cluster() {
+    ActivationPlan plan = sample();
+    plan.clusters.push_back({1,
+                             {{1, 0, 0, 0}, {}, {1, 0, 0, 0}, {1, 0, 0, 0}},
+                             {{1.25, 9, 9, 9}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}},
+                             {{1, 0, 0, 0}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}}});
+    return plan;
+}
+
 const std::vector<int> kExperts{4, 1, 4, 4};
 
 TEST(ActivationPlan, SurvivesItsFile) {
@@ -107,19 +117,26 @@ TEST(ActivationPlan, ChecksThatItFitsAndSumsToTheBaseline) {
     plan = sample();
     plan.clusters.push_back({1, {{1}}, {{1}}, {{1}}});
     EXPECT_THAT(refusal(plan), HasSubstr("context cluster"));
+    plan = with_cluster();
+    EXPECT_EQ(refusal(plan), "");
+    plan.clusters[0].centre[0][1] = 1.5;
+    EXPECT_THAT(refusal(plan), HasSubstr("context cluster"));
 }
 
 TEST(ActivationPlan, BudgetsOfTheControlsKeepTheTotal) {
     const ActivationPlan plan = sample();
-    EXPECT_THAT(plan.budgets(PlanUse::both), ElementsAre(3, 0, 1, 2));
-    EXPECT_THAT(plan.budgets(PlanUse::layers), ElementsAre(3, 0, 1, 2));
-    EXPECT_THAT(plan.budgets(PlanUse::experts), ElementsAre(2, 0, 2, 2));
-    EXPECT_THAT(plan.budgets(PlanUse::random_experts), ElementsAre(2, 0, 2, 2));
+    EXPECT_THAT(plan.budgets(PlanUse::both, kExperts), ElementsAre(3, 0, 1, 2));
+    EXPECT_THAT(plan.budgets(PlanUse::global, kExperts), ElementsAre(3, 0, 1, 2));
+    EXPECT_THAT(plan.budgets(PlanUse::layers, kExperts), ElementsAre(3, 0, 1, 2));
+    EXPECT_THAT(plan.budgets(PlanUse::experts, kExperts), ElementsAre(2, 0, 2, 2));
+    EXPECT_THAT(plan.budgets(PlanUse::random_experts, kExperts), ElementsAre(2, 0, 2, 2));
     for (const PlanUse use : {PlanUse::random_layers, PlanUse::random}) {
-        std::vector<int> dealt = plan.budgets(use);
+        std::vector<int> dealt = plan.budgets(use, kExperts);
         EXPECT_EQ(dealt[1], 0);
         std::sort(dealt.begin(), dealt.end());
         EXPECT_THAT(dealt, ElementsAre(0, 1, 2, 3));
+        // Only the third layer has room for 3, only it and the first for 2.
+        EXPECT_THAT(plan.budgets(use, std::vector<int>{2, 1, 3, 1}), ElementsAre(2, 0, 3, 1));
     }
 }
 
@@ -137,11 +154,7 @@ TEST(ActivationPlan, BoostsAreNormalisedOverWhatIsKnown) {
 }
 
 TEST(ActivationPlan, AClusterSpeaksWhereItHasEvidence) {
-    ActivationPlan plan = sample();
-    plan.clusters.push_back({1,
-                             {{1, 0, 0, 0}, {}, {1, 0, 0, 0}, {1, 0, 0, 0}},
-                             {{1.25, 9, 9, 9}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}},
-                             {{1, 0, 0, 0}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}}});
+    const ActivationPlan plan = with_cluster();
     // Impacts 1.25 (the cluster's), 0 and 0.25 (of all contexts), and one unknown.
     EXPECT_THAT(plan.boosts(0, PlanUse::both, 1, 0), ElementsAre(1, 0, 0.2f, 0));
 }

@@ -32,13 +32,18 @@ enum class Selection : uint8_t {
 
 /// What of a plan a policy applies; all but `both` are controls.
 enum class PlanUse : uint8_t {
-    both,
+    both,            ///< budgets and impacts, the latter of the context at hand where it has them
+    global,          ///< the same with the impacts over all contexts
     layers,          ///< its budgets, the gate's choice
     experts,         ///< its impacts, the baseline's budgets
     random_layers,   ///< its budgets, dealt to the layers at random
     random_experts,  ///< the baseline's budgets, impacts dealt to a layer's experts at random
     random,          ///< both of them
 };
+
+constexpr bool takes_impacts(PlanUse use) noexcept {
+    return use != PlanUse::layers && use != PlanUse::random_layers;
+}
 
 /// How the selected experts are combined. `raw`: the scores; `renorm`: scores divided by their sum
 /// over the selected; `softmax`: softmax of the selected logits; `uniform`: 1 / selected.

@@ -46,6 +46,7 @@ struct PlanUseName {
 };
 inline constexpr PlanUseName kPlanUseNames[] = {
     {"both", PlanUse::both},
+    {"global", PlanUse::global},
     {"layers", PlanUse::layers},
     {"experts", PlanUse::experts},
     {"random-layers", PlanUse::random_layers},

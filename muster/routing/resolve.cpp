@@ -136,11 +136,14 @@ void check_lists(const ResolvedRouter& router, int layer) {
 
 }  // namespace
 
+int most_experts(const RouterSpec& spec) noexcept {
+    return spec.num_experts / spec.groups * spec.groups_used;
+}
+
 int most_experts(const ResolvedRouter& router) noexcept {
     const RouterSpec& spec = router.spec;
-    const int grouped = spec.num_experts / spec.groups * spec.groups_used;
     const int allowed = spec.num_experts - static_cast<int>(router.ban.size());
-    const int most = std::min({spec.max, grouped, allowed});
+    const int most = std::min({spec.max, most_experts(spec), allowed});
     return std::max(most, static_cast<int>(router.force.size()));
 }
 

@@ -55,8 +55,10 @@ struct ResolvedRouter {
 /// neither 1 nor layers, p outside (0, 1], all experts banned …, or when `spec` makes no sense.
 ResolvedRouter resolve(const RoutingPolicy& policy, const RouterSpec& spec, int layer, int layers);
 
-/// The most experts that a token can get: what `max`, bans and groups leave.
+/// The most experts that a token can get: what `max`, bans and groups leave; of a checkpoint's
+/// router, what its groups leave.
 int most_experts(const ResolvedRouter& router) noexcept;
+int most_experts(const RouterSpec& spec) noexcept;
 
 /// Batch context some selections need; may be left empty otherwise.
 struct RouteContext {

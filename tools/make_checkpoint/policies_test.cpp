@@ -12,6 +12,7 @@
 #include "muster/core/test_directory.h"
 #include "muster/core/thread_team.h"
 #include "muster/model/forward.h"
+#include "muster/model/testing.h"
 #include "tools/make_checkpoint/gguf_output.h"
 
 namespace muster::checkpoints {
@@ -133,10 +134,35 @@ TEST_P(PoliciesOf, MeansAreHeld) {
     expect_means(model, real_tokens(model), ks);
 }
 
-TEST_P(PoliciesOf, RowsOfOnePassKeepTheirOwn) {
-    const Model model = load();
+/// Exactly the baseline's activations for every token, with every part of a plan and every control.
+TEST_P(PoliciesOf, PlansKeepTheTotalOfEveryToken) {
+    Model model = load();
     const std::vector<int> layers = moe_layers(model.config());
     if (layers.empty()) GTEST_SKIP() << "dense";
+    model.add_plan("p", testing::random_plan(model, 2, 3));
+    std::vector<int32_t> tokens = real_tokens(model);
+    tokens.resize(70);
+    ThreadTeam team(2);
+    ForwardContext context(model, team, 70);
+    for (const char* use :
+         {"both", "global", "layers", "experts", "random-layers", "random-experts", "random"}) {
+        Reader reader(model, std::string("plan:p,use=") + use, 70);
+        read_all(context, tokens, 70, {&reader});
+        const size_t all = model.config().layers.size();
+        ASSERT_EQ(reader.experts.size(), 70 * all);
+        for (size_t t = 0; t < 70; ++t) {
+            int total = 0;
+            for (const int l : layers) total += reader.experts[t * all + static_cast<size_t>(l)];
+            EXPECT_EQ(total, 2 * static_cast<int>(layers.size())) << use << " " << t;
+        }
+    }
+}
+
+TEST_P(PoliciesOf, RowsOfOnePassKeepTheirOwn) {
+    Model model = load();
+    const std::vector<int> layers = moe_layers(model.config());
+    if (layers.empty()) GTEST_SKIP() << "dense";
+    model.add_plan("p", testing::random_plan(model, 3, 3));
     const std::string l = std::to_string(layers.back());
     const std::vector<std::string> policies{
         "model",
@@ -146,6 +172,8 @@ TEST_P(PoliciesOf, RowsOfOnePassKeepTheirOwn) {
         "relative:0.5,min=2",
         "mean:2",
         "speed:20",
+        "plan:p",
+        "plan:p,use=global,lambda=2",
         "top-k:2,weight=renorm,ban=" + l + ".0,force=" + l + ".1",
         "top-k:2,weight=raw,shared=off"};
     std::vector<int32_t> tokens = real_tokens(model);
