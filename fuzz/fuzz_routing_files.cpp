@@ -22,7 +22,7 @@ void read_plan(std::string_view text) {
     plan.check(experts);
     int64_t total = 0;
     for (const auto use : {muster::PlanUse::both, muster::PlanUse::random}) {
-        for (const int budget : plan.budgets(use)) total += budget;
+        for (const int budget : plan.budgets(use, experts)) total += budget;
         for (size_t l = 0; l < plan.layers.size(); ++l)
             for (int c = -1; c < static_cast<int>(plan.clusters.size()); ++c)
                 static_cast<void>(plan.boosts(static_cast<int>(l), use, 1, c));

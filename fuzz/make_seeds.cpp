@@ -10,6 +10,7 @@
 #include "muster/checkpoint/test_bytes.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/test_directory.h"
+#include "muster/evaluate/tasks.h"
 #include "muster/model/export.h"
 #include "muster/model/testing.h"
 #include "muster/routing/activation_plan.h"
@@ -349,6 +350,40 @@ void seed_routing_files(const fs::path& directory) {
         muster::write_file(directory / std::string(policy).substr(0, 4), policy);
 }
 
+/// A byte each for the task and the file type in front.
+void seed_task_files(const fs::path& directory) {
+    const auto tasks = muster::tasks();
+    const auto seed = [&](std::string_view task, char type, std::string_view text) {
+        for (size_t t = 0; t < tasks.size(); ++t) {
+            if (tasks[t].name != task) continue;
+            const std::string name = std::string(task) + "-" + std::to_string(int{type});
+            muster::write_file(directory / name,
+                               std::string{static_cast<char>(t), type} + std::string(text));
+        }
+    };
+    constexpr char kJson = 0, kLines = 1, kCsv = 2, kText = 3;
+    seed("truthfulqa-mc1", kJson, R"([{"question":"q","mc1_targets":{"a":1,"b":0}}])");
+    seed("truthfulqa-mc2", kCsv,
+         "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers\n"
+         "A,B,\"Who, me?\",x,x; y,z; w\n");
+    seed("factor", kCsv, "full_prefix,completion,contradiction_0\nA b,c,d\n");
+    seed("hellaswag", kLines,
+         R"({"activity_label":"a","ctx_a":"b [x]","ctx_b":"c","label":1,"endings":["d","e"]})");
+    seed(
+        "arc", kLines,
+        R"({"question":{"stem":"q","choices":[{"text":"a","label":"A"},{"text":"b","label":"B"}]},)"
+        R"("answerKey":"A"})");
+    seed("arc", kCsv, "question,AnswerKey\n\"What? (A) b (B) c\",A\n");
+    seed("piqa", kLines,
+         std::string_view("{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\"}\n\0"
+                          "1\n",
+                          39));
+    seed("triviaqa", kJson,
+         R"({"Data":[{"Question":"q?","QuestionId":"1","Answer":{"Aliases":["a"],"Value":"A"}}]})");
+    seed("cloze", kLines, R"({"context":"a b","target":"c","id":"1","domain":"d"})");
+    seed("cloze", kText, "a b c\nd e f\n");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -366,6 +401,7 @@ int main(int argc, char** argv) {
         seed_hf_directory(folder(argv[1], "fuzz_hf_directory"));
         seed_model(folder(argv[1], "fuzz_model"));
         seed_routing_files(folder(argv[1], "fuzz_routing_files"));
+        seed_task_files(folder(argv[1], "fuzz_task_files"));
     } catch (const std::exception& error) {
         std::fprintf(stderr, "make_seeds: %s\n", error.what());
         return 1;

@@ -370,14 +370,6 @@ TEST(ForwardPass, StatesOfMeansComeBack) {
     EXPECT_THROW(none.restore_controllers(state), Error);
 }
 
-/// Routes of all passes.
-struct Routes : TraceSink {
-    std::vector<int32_t> experts;
-    void layer(const LayerTrace& t) override {
-        experts.insert(experts.end(), t.routes.experts.begin(), t.routes.experts.end());
-    }
-};
-
 TEST(ForwardPass, ContextsFollowTheTextHoweverPassesAreCut) {
     Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     model.add_plan("p", testing::random_plan(model, 2, 5));

@@ -140,7 +140,7 @@ TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
         {"plan", "'plan'", "'plan:' and a number"},
         {"plan:", "'plan:'", "'plan:' and a name"},
         {"plan:x,max=2", "'max'", "no such key"},
-        {"plan:x,use=some", "'use=some'", "both, layers, experts"},
+        {"plan:x,use=some", "'use=some'", "both, global, layers, experts"},
         {"plan:x,lambda=-1", "'lambda=-1'", "a weight from 0"},
         {"top-k:2,lambda=1", "'lambda'", "plan:NAME before it"},
         {"top-k:2,use=layers", "'use'", "plan:NAME before it"},
