@@ -217,9 +217,14 @@ int64_t collect_importance(const Model& model, Executor& executor, std::span<con
         for (const int32_t id : chunk.first(std::min(step, chunk.size())))
             rows.push_back({id, &cache, &routing, options.process_head});
         cache.truncate(0);
-        context.forward(rows, pass);
-        for (int i = 0; i < context.wanted(); i += kLogitRows)
-            context.logits(i, std::min(kLogitRows, context.wanted() - i));
+        for (std::span<const BatchRow> left = rows; !left.empty();) {
+            const auto most = static_cast<size_t>(routing.rows_until_update(cache.length()));
+            const auto part = left.first(std::min(left.size(), most));
+            context.forward(part, pass);
+            for (int i = 0; i < context.wanted(); i += kLogitRows)
+                context.logits(i, std::min(kLogitRows, context.wanted() - i));
+            left = left.subspan(part.size());
+        }
         ++collector.sums().chunks;
         if (options.on_chunk && !options.on_chunk(collector.sums(), c + 1, last)) break;
     }

@@ -91,6 +91,21 @@ TEST_F(ImportanceTest, ExpertsHaveTheirOwn) {
     EXPECT_EQ(total(sums.tensors.at("output.weight").counts), 0);
 }
 
+TEST_F(ImportanceTest, ChunksAreCutWhereAMeanMoves) {
+    const Model model = load(testing::tiny_olmoe());
+    ImportanceOptions options;
+    options.window = 48;
+    options.policy = RoutingPolicy::parse("mean:3");
+    ImportanceSums sums;
+    collect_importance(model, team_, testing::random_tokens(model.config(), 20 * 47), options,
+                       sums);
+    double experts = 0;
+    for (int l = 0; l < 3; ++l)
+        experts +=
+            total(sums.tensors.at("blk." + std::to_string(l) + ".ffn_up_exps.weight").counts);
+    EXPECT_NEAR(experts / (3 * 20 * 48), 3, 0.02 * 3);
+}
+
 TEST_F(ImportanceTest, UnusedExpertsAreLentRows) {
     const Model model = load(testing::tiny_olmoe());
     ImportanceOptions options;
