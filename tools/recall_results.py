@@ -177,13 +177,13 @@ def _number(value) -> str:
     return "unknown" if value is None else f"{value:.2f}"
 
 
-def calibration_table(plans: list[dict], seeds: list[int]) -> str:
-    """What calibration found: reliability is the agreement of odd and even windows."""
+def calibration_table(plans: list[tuple[str, dict]]) -> str:
+    """What calibrations found, each with its name: reliability is the agreement of odd and even windows."""
     rows = []
-    for seed, plan in zip(seeds, plans):
+    for name, plan in plans:
         experts = [e for layer in plan["layers"] for e in layer["experts"]]
         measured = [e for e in experts if e["tokens"] > 0]
-        rows.append([str(seed), str(plan["windows"]), _number(plan["contrast_reliability"]),
+        rows.append([name, str(plan["windows"]), _number(plan["contrast_reliability"]),
                      _number(plan["impact_reliability"]),
                      ", ".join(_number(layer["contrast"][0]) for layer in plan["layers"]),
                      "/".join(str(layer["budget"]) for layer in plan["layers"]),

@@ -36,8 +36,26 @@ def policies(options):
             Policy("random experts", f"{plan},use=random-experts"),
             Policy("experts only", f"{plan},use=experts"),
             Policy("full", plan),
+            *(Policy(f"full, {name}", f"plan:{plan_of(name)}") for name in variants(options)),
             *(Policy(text, text) for text in options.also),
             Policy(f"static top-k:{k + 1}", f"top-k:{k + 1}", equal=False)]
+
+
+def variants(options):
+    """Other plans beside the one: name -> the calibration's texts, and its options."""
+    found = {}
+    for word in options.variant:
+        name, equals, rest = word.partition("=")
+        if not (re.fullmatch(r"[a-z0-9-]+", name) and equals):
+            fail(f"--variant {word} has no name in lower case before its '=', expected one")
+        words = rest.split()
+        first = next((i for i, w in enumerate(words) if w.startswith("-")), len(words))
+        found[name] = (words[:first], words[first:])
+    return found
+
+
+def plan_of(name):
+    return f"plan-{name}.json" if name else "plan.json"
 
 
 def fail(message):
@@ -69,7 +87,8 @@ def settings(options):
     """What results in WORK depend on."""
     return {"config": options.config.read_text(encoding="utf-8"), "tokens": options.tokens, "experts": options.experts,
             "type": options.type, "calibration_tokens": options.calibration_tokens, "calibrate": options.calibrate,
-            "items": options.items, "choice_items": options.choice_items, "also": options.also}
+            "items": options.items, "choice_items": options.choice_items, "also": options.also,
+            "variant": options.variant}
 
 
 def check_settings(options):
@@ -78,7 +97,8 @@ def check_settings(options):
     now = settings(options)
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        for key in (key for key in now if key != "also" and before.get(key) != now[key]):
+        later = ("also", "variant")
+        for key in (key for key in now if key not in later and before.get(key) != now[key]):
             fail(f"{options.work} was begun with another value of {key}, expected the same or another directory")
     write(path, json.dumps(now, indent=1) + "\n")
 
@@ -114,10 +134,17 @@ def train(options, seed):
 
 def calibrate(options, seed):
     folder = options.work / f"seed-{seed}"
-    if not ((folder / "plan.json").exists() and (folder / "calibration.json").exists()):
-        command = [options.muster, "calibrate", "model.gguf", "../facts/calibration.jsonl", "-o", "plan.json",
-                   "--experts", options.experts, "--tokens", options.calibration_tokens, "--json", *options.calibrate.split()]
-        run(command, folder, folder / "calibration.json")
+    for name, (texts, more) in {"": ([], options.calibrate.split()), **variants(options)}.items():
+        plan, document = folder / plan_of(name), folder / calibration_of(name)
+        if plan.exists() and document.exists():
+            continue
+        texts = [f"../facts/{text}" for text in texts or ["calibration.jsonl"]]
+        run([options.muster, "calibrate", "model.gguf", *texts, "-o", plan.name, "--experts", options.experts, "--tokens",
+             options.calibration_tokens, "--json", *more], folder, document)
+
+
+def calibration_of(name):
+    return f"calibration-{name}.json" if name else "calibration.json"
 
 
 TASKS = (("recall", "cloze", "facts-test.jsonl"), ("choice of 10", "factor", "facts-choices.csv"))
@@ -166,7 +193,9 @@ def tables(options):
         ("The whole plan against its controls", results.against_table(tasks, "full", controls)),
         ("Each seed by itself, intervals over facts",
          results.seed_table(recall, rows, options.seeds) + results.seed_table(choice, rows, options.seeds)),
-        ("Calibration", results.calibration_table(documents("calibration.json"), options.seeds)),
+        ("Calibration", results.calibration_table(
+            [(f"{seed}, {name}" if name else str(seed), document) for name in ["", *variants(options)]
+             for seed, document in zip(options.seeds, documents(calibration_of(name)))])),
         ("Held-out prose", results.prose_table(documents("prose.json"), rows))]
     return "\n".join(f"### {title}\n\n{text}" for title, text in sections).rstrip() + "\n"
 
@@ -198,6 +227,9 @@ def parse_arguments(arguments):
     parser.add_argument("--choice-items", type=int, default=3000, help="of the choice test, 0: all (default: 3000)")
     parser.add_argument("--also", action="append", default=[], metavar="POLICY",
                         help="another policy with the baseline's activations, such as plan:plan.json,lambda=0.2")
+    parser.add_argument("--variant", action="append", default=[], metavar="NAME=[TEXT...] [OPTIONS]",
+                        help="another plan, calibrated on these files of facts/ (calibration.jsonl) with more options of "
+                             "muster calibrate, such as 'contexts=--clusters 6'; its file is plan-NAME.json")
     parser.add_argument("--until", choices=["data", "train", "calibrate", "evaluate"], help="stop after this step")
     parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put the tables between the marks of a document")
     return parser.parse_args(arguments)

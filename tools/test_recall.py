@@ -106,7 +106,7 @@ class RecordsTest(unittest.TestCase):
         expert = {"impact": [0.1, 0.05, None], "tokens": 9, "gate_rank": 3.0, "dormant": True}
         layer = {"budget": 5, "contrast": [2.5, 2.0, 3.0], "experts": [expert, {**expert, "tokens": 0, "dormant": False}]}
         plan = {"windows": 40, "contrast_reliability": 0.9, "impact_reliability": None, "layers": [layer, layer]}
-        text = results.calibration_table([plan], [3])
+        text = results.calibration_table([("3", plan)])
         self.assertIn("| 3 | 40 | 0.90 | unknown | 2.50, 2.50 | 5/5 | 2 of 4 | 2 | 2 |", text)
         part = {"all": {"loss": 3.0, "experts_per_token": 4.0}, "activated_parameters": 2e6,
                 "difference": {"mean": 0.5, "low": 0.25, "high": 0.75}}
@@ -132,6 +132,22 @@ class StepsTest(unittest.TestCase):
         self.assertEqual([p.text for p in rows if not p.equal], ["top-k:7"])
         self.assertEqual(rows[0].text, "top-k:6")
         self.assertEqual(len({p.stem for p in rows}), 9)
+
+    def test_variants_are_plans_of_their_own(self):
+        options = self.options("w", "--variant", "contexts=--clusters 6", "--variant", "facts=calibration-facts.jsonl --draws 4",
+                               "--variant", "same=")
+        rows = tool.policies(options)
+        self.assertIn(("full, facts", "plan:plan-facts.json"), [(p.name, p.text) for p in rows if p.equal])
+        self.assertEqual(tool.variants(options)["facts"], (["calibration-facts.jsonl"], ["--draws", "4"]))
+        with mock.patch.object(tool, "run") as run:
+            tool.calibrate(options, 2)
+        words = [call.args[0][3:] for call in run.call_args_list]
+        self.assertEqual([w[w.index("-o") + 1] for w in words],
+                         ["plan.json", "plan-contexts.json", "plan-facts.json", "plan-same.json"])
+        self.assertEqual(words[2][0], "../facts/calibration-facts.jsonl")
+        self.assertEqual(words[1][-2:], ["--clusters", "6"])
+        with self.assertRaisesRegex(SystemExit, "no name"):
+            tool.variants(self.options("w", "--variant", "--clusters 6"))
 
     def test_other_settings_need_another_directory(self):
         with tempfile.TemporaryDirectory() as folder:

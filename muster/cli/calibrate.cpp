@@ -63,6 +63,7 @@ CalibrationOptions calibration_options(const CalibrateOptions& o) {
     c.noise = o.noise;
     c.draws = o.draws;
     c.ablation = o.ablation == "share" ? Ablation::share : Ablation::next;
+    c.budgets = o.budgets == "loss" ? BudgetRule::loss : BudgetRule::contrast;
     c.max_shift = o.max_shift;
     c.lambda = o.lambda;
     c.layers = layer_list(o.layers);
@@ -105,6 +106,28 @@ std::string layers_table(const ActivationPlan& plan) {
                    fmt::format("{}/{}", known, layer.experts.size()), std::to_string(dormant)});
     }
     return table.render();
+}
+
+/// What one expert fewer and one more do, where numbers were tried.
+std::string numbers_table(const ActivationPlan& plan, double change) {
+    Table table({{"nats per token with"}, {"one expert fewer"}, {"one more"}});
+    bool any = false;
+    for (size_t l = 0; l < plan.layers.size(); ++l) {
+        std::string cells[2] = {"-", "-"};
+        for (const NumberEvidence& n : plan.layers[l].numbers) {
+            any = true;
+            const int away = n.experts - plan.experts_per_token;
+            if (std::abs(away) == 1) cells[away > 0] = interval_text(n.change);
+        }
+        if (!plan.layers[l].numbers.empty())
+            table.row({fmt::format("layer {}", l), cells[0], cells[1]});
+    }
+    if (!any) return "";
+    return table.render() +
+           fmt::format(
+               "the budgets, chosen on half of the windows, change the loss by {:+.4f} "
+               "nats per token on the other\n\n",
+               change);
 }
 
 std::string dormant_table(const ActivationPlan& plan) {
@@ -161,7 +184,7 @@ void report(const CalibrateOptions& options, const CalibrationResult& result, Te
                         "perturbed; top-k:{} is the baseline\n\n",
                         result.plan.experts_per_token)
                  << layers_table(result.plan) << '\n'
-                 << dormant_table(result.plan)
+                 << numbers_table(result.plan, result.budget_change) << dormant_table(result.plan)
                  << fmt::format(
                         "\nodd against even windows: rank correlation of the layers' contrasts {}, "
                         "correlation of the experts' impacts within layers {}\n{}: use it as "
@@ -219,6 +242,7 @@ int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
         document["windows"] = result.windows;
         document["contrast_reliability"] = result.contrast_reliability;
         document["impact_reliability"] = result.impact_reliability;
+        document["budget_change"] = result.budget_change;
         for (const MisroutingLayer& l : misrouting)
             document["misrouting"].push_back(
                 {{"layer", l.layer}, {"hard", json_of(l.hard)}, {"easy", json_of(l.easy)}});

@@ -79,6 +79,16 @@ TEST_F(Calibrate, DocumentIsThePlanAndMore) {
     EXPECT_THAT(t.out.str(), HasSubstr("routes"));
 }
 
+TEST_F(Calibrate, BudgetsByLossShowWhatNumbersDo) {
+    ASSERT_EQ(t.run(words(at("plan.json"), {"--budgets", "loss"})), 0) << t.err.str();
+    EXPECT_THAT(t.out.str(), HasSubstr("one expert fewer"));
+    EXPECT_THAT(t.out.str(), HasSubstr("chosen on half of the windows"));
+    const json plan = json::parse(read_file(model / "plan.json"));
+    EXPECT_EQ(plan.at("settings").at("budgets"), "loss");
+    for (const json& layer : plan.at("layers")) EXPECT_GE(layer.at("numbers").size(), 2u);
+    EXPECT_EQ(t.run(words(at("plan.json"), {"--budgets", "gain"})), 2);
+}
+
 TEST_F(Calibrate, MeasuresTheLayersAskedFor) {
     const auto measured = [&](const char* layers) {
         document(words(at("plan.json"), {"--layers", layers}));

@@ -266,7 +266,11 @@ CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
     c->add_option("--time", o.minutes, "Stop measuring after so many minutes (never)")
         ->type_name("MINUTES");
     whole(c, "--max-shift", o.max_shift, 1, 65535,
-          "How far a layer's budget may depart from the baseline's (any)");
+          "How far a layer's budget may depart from the baseline's (any; by loss 2)");
+    choices(c->add_option("--budgets", o.budgets,
+                          "What shares out the budgets: the contrast of hard and easy tokens, or "
+                          "what other numbers of experts do to the loss (contrast)"),
+            {"contrast", "loss"});
     c->add_option("--lambda", o.lambda, "Weight of an expert's impact beside its score (0.1)")
         ->type_name("X");
     choices(c->add_option("--ablation", o.ablation,

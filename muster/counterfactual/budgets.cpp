@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <string>
+#include <utility>
 
 #include "muster/core/error.h"
 
@@ -59,6 +62,39 @@ std::vector<int> share_budget(std::span<const double> worth, int total, std::spa
             if (left < 0 && out[order[i]] > low[order[i]]) --out[order[i]], ++left;
         }
         MUSTER_ASSERT(left != before);
+    }
+    return out;
+}
+
+std::vector<int> cheapest_budgets(std::span<const std::vector<double>> costs,
+                                  std::span<const int> low, int total) {
+    constexpr double kNever = std::numeric_limits<double>::infinity();
+    MUSTER_ASSERT(costs.size() == low.size());
+    const auto sums = static_cast<size_t>(total) + 1;
+    // best[s]: the least cost of the layers so far with budgets that sum to s.
+    std::vector<double> best(sums, kNever);
+    best[0] = 0;
+    std::vector<std::vector<int>> chosen;  // [L][s] the last layer's budget
+    for (size_t l = 0; l < costs.size(); ++l) {
+        std::vector<double> next(sums, kNever);
+        std::vector<int>& choice = chosen.emplace_back(sums, 0);
+        for (size_t i = 0; i < costs[l].size(); ++i) {
+            const auto budget = static_cast<size_t>(low[l]) + i;
+            for (size_t s = budget; s < sums; ++s) {
+                const double cost = best[s - budget] + costs[l][i];
+                if (cost < next[s]) next[s] = cost, choice[s] = static_cast<int>(budget);
+            }
+        }
+        best = std::move(next);
+    }
+    if (best.back() == kNever)
+        throw Error("budgets",
+                    "no budgets sum to " + std::to_string(total) + ", expected bounds around it");
+    std::vector<int> out(costs.size());
+    size_t left = sums - 1;
+    for (size_t l = costs.size(); l-- > 0;) {
+        out[l] = chosen[l][left];
+        left -= static_cast<size_t>(out[l]);
     }
     return out;
 }

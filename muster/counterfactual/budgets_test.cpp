@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <limits>
 #include <numeric>
 
+#include "muster/core/error.h"
 #include "muster/core/random.h"
 
 namespace muster {
@@ -54,6 +57,44 @@ TEST(ShareBudget, AlwaysSumsToTheTotalWithinBounds) {
             EXPECT_LE(got[l], high[l]);
         }
     }
+}
+
+/// All ways to sum to the total, one by one.
+double least_cost(const std::vector<std::vector<double>>& costs, const std::vector<int>& low,
+                  size_t l, int left) {
+    if (l == costs.size()) return left == 0 ? 0 : std::numeric_limits<double>::infinity();
+    double best = std::numeric_limits<double>::infinity();
+    for (size_t i = 0; i < costs[l].size(); ++i)
+        best = std::min(
+            best, costs[l][i] + least_cost(costs, low, l + 1, left - low[l] - static_cast<int>(i)));
+    return best;
+}
+
+TEST(CheapestBudgets, AreThoseOfAllTries) {
+    Random random(8);
+    for (int round = 0; round < 100; ++round) {
+        const size_t layers = 1 + random.below(5);
+        std::vector<std::vector<double>> costs(layers);
+        std::vector<int> low;
+        int total = 0;
+        for (auto& c : costs) {
+            low.push_back(1 + static_cast<int>(random.below(3)));
+            c.resize(1 + random.below(4));
+            for (double& x : c) x = random.normal();
+            total += low.back() + static_cast<int>(random.below(c.size()));
+        }
+        const std::vector<int> budgets = cheapest_budgets(costs, low, total);
+        double cost = 0;
+        int sum = 0;
+        for (size_t l = 0; l < layers; ++l) {
+            cost += costs[l].at(static_cast<size_t>(budgets[l] - low[l]));
+            sum += budgets[l];
+        }
+        EXPECT_EQ(sum, total);
+        EXPECT_NEAR(cost, least_cost(costs, low, 0, total), 1e-12);
+    }
+    EXPECT_THROW(cheapest_budgets(std::vector<std::vector<double>>{{0, 0}}, std::vector<int>{1}, 5),
+                 Error);
 }
 
 }  // namespace

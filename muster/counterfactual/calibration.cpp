@@ -43,6 +43,7 @@ std::string settings_of(const Model& model, std::span<const std::vector<int32_t>
                                   {"noise", o.noise},
                                   {"draws", o.draws},
                                   {"ablation", o.ablation == Ablation::next ? "next" : "share"},
+                                  {"reach", budget_reach(o)},
                                   {"layers", measured_layers(model.config(), o)},
                                   {"compute", static_cast<int>(o.compute)},
                                   {"kv", dtype_info(o.kv).name},
@@ -161,8 +162,10 @@ class Measuring {
             count_gate(l, m.layers[static_cast<size_t>(l)]);
             if (!ablate(l, m.layers[static_cast<size_t>(l)])) return false;
         }
-        for (const int l : layers_)
-            if (!perturb(l, m.layers[static_cast<size_t>(l)])) return false;
+        for (const int l : layers_) {
+            WindowMeasurement::Layer& layer = m.layers[static_cast<size_t>(l)];
+            if (!perturb(l, layer) || !try_numbers(l, layer)) return false;
+        }
         return true;
     }
 
@@ -215,6 +218,30 @@ class Measuring {
             policy.ban = {{l, e}};
             without.emplace_back(config_, policy);
         }
+    }
+
+    /// Other numbers of experts in a layer.
+    bool try_numbers(int l, WindowMeasurement::Layer& m) {
+        const int reach = budget_reach(options_);
+        if (reach == 0) return true;
+        m.numbers.assign(static_cast<size_t>(2 * reach + 1), 0);
+        std::vector<int> wanted;
+        for (int t = kLeadRows; t < window_.rows(); ++t) wanted.push_back(t);
+        std::vector<float> losses(wanted.size());
+        RoutingPolicy policy = top_k_policy(k_);
+        policy.values.assign(config_.layers.size(), k_);
+        const int most = most_experts(config_.layers[static_cast<size_t>(l)].router);
+        for (int n = std::max(1, k_ - reach); n <= std::min(most, k_ + reach); ++n) {
+            if (n == k_) continue;
+            policy.values[static_cast<size_t>(l)] = n;
+            RequestRouting routing(config_, policy);
+            window_.reroute(l, routing, wanted, losses);
+            double& sum = m.numbers[static_cast<size_t>(n - k_ + reach)];
+            for (size_t i = 0; i < wanted.size(); ++i)
+                sum += double{losses[i]} - window_.losses()[static_cast<size_t>(wanted[i])];
+            if (!work("trying numbers", int64_t{window_.rows()} * depth(l))) return false;
+        }
+        return true;
     }
 
     bool perturb(int l, WindowMeasurement::Layer& m) {
@@ -326,12 +353,12 @@ CalibrationCost calibration_cost(const Model& model, std::span<const std::vector
         hard += std::max<int64_t>(0, static_cast<int64_t>(w.size()) - 1 - kLeadRows);
     }
     hard = std::lround((1 - options.hard) * static_cast<double>(hard));
-    cost.passes = 2 + static_cast<int64_t>(layers.size()) * options.draws;
+    const int passes = options.draws + 2 * budget_reach(options);  // from a layer on
+    cost.passes = 2 + static_cast<int64_t>(layers.size()) * passes;
     cost.ablations = hard * k * static_cast<int64_t>(layers.size());
     cost.row_layers = 2 * cost.tokens * config.num_layers();
     for (const int l : layers)
-        cost.row_layers +=
-            (config.num_layers() - l) * (hard * k + cost.tokens * int64_t{options.draws});
+        cost.row_layers += (config.num_layers() - l) * (hard * k + cost.tokens * int64_t{passes});
     return cost;
 }
 
@@ -370,6 +397,7 @@ CalibrationResult calibrate(const Model& model, Executor& executor,
         settings.erase(of_another_key);
     settings["windows"] = result.windows;
     settings["rows"] = rows;
+    settings["budgets"] = options.budgets == BudgetRule::loss ? "loss" : "contrast";
     settings["max_shift"] = options.max_shift;
     settings["clusters"] = options.clusters;
     result.plan.settings = settings.dump();

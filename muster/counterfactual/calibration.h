@@ -22,6 +22,10 @@ namespace muster {
 /// others share its weight.
 enum class Ablation : uint8_t { next, share };
 
+/// What shares out the budgets: the layers' contrasts, or what other numbers of experts in a layer
+/// do to the loss of all tokens (as LExI, arXiv 2509.02753, but at a constant total).
+enum class BudgetRule : uint8_t { contrast, loss };
+
 struct CalibrationOptions {
     int experts_per_token = 0;      ///< k of the baseline top-k:k; 0: the model's own mean, rounded
     int window = 0;                 ///< tokens read together; 0: the model's context, at most 512
@@ -29,7 +33,9 @@ struct CalibrationOptions {
     double noise = 0.05;            ///< of a layer's output, relative
     int draws = 8;
     Ablation ablation = Ablation::next;
-    int max_shift = 0;  ///< most experts that a layer's budget departs from k; 0: any number
+    BudgetRule budgets = BudgetRule::contrast;
+    /// Most experts that a layer's budget departs from k; 0: any number, by loss 2.
+    int max_shift = 0;
     double lambda = 0.1;
     std::vector<int> layers;  ///< measured; empty: all. The others keep k and have no evidence
     int clusters = 0;         ///< of contexts; 0: none
@@ -39,8 +45,8 @@ struct CalibrationOptions {
     Compute compute = Compute::f32;
     DType kv = DType::f32;
     /// Where measurements are kept from time to time and found again; empty: nowhere. Another
-    /// model's, text's or other settings' file is refused; `seconds`, `lambda`, `max_shift` and
-    /// `clusters` may differ.
+    /// model's, text's or other settings' file is refused; `seconds`, `lambda`,
+    /// `max_shift` (by contrast) and `clusters` may differ.
     std::filesystem::path state;
     Progress progress;  ///< in row-layers; returning false saves the state and ends the work
 };
@@ -91,6 +97,9 @@ struct CalibrationResult {
     /// Correlation of the measurements on odd and even windows: how far they are reliable. NaN
     /// where too few were measured. Spearman's rho over layers and Pearson's r over experts.
     double contrast_reliability = 0, impact_reliability = 0;
+    /// By loss: nats per token that budgets chosen on the odd windows change on the even ones, and
+    /// the other way round; NaN by contrast.
+    double budget_change = 0;
 };
 
 CalibrationResult calibrate(const Model& model, Executor& executor,

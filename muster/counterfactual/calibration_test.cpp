@@ -83,6 +83,47 @@ TEST_F(Calibration, MakesAPlanOfTheModelWithEvidence) {
     model.add_plan("p", plan);
 }
 
+TEST_F(Calibration, BudgetsByLossAreTheCheapestOfTheNumbersTried) {
+    options.budgets = BudgetRule::loss;
+    options.max_shift = 1;
+    const CalibrationResult result = run();
+    EXPECT_TRUE(std::isfinite(result.budget_change));
+    const auto& layers = result.plan.layers;
+    ASSERT_EQ(layers.size(), 3u);
+    const auto change = [&](size_t l, int n) {
+        for (const NumberEvidence& x : layers[l].numbers)
+            if (x.experts == n) return x.change.mean;
+        return 0.0;
+    };
+    // What one more expert does to the losses behind the lead, by whole passes.
+    ThreadTeam team(2);
+    Window base(model, team, 40, RoutingPolicy::parse("top-k:2"));
+    Window more(model, team, 40, RoutingPolicy::parse("top-k:2/3/2"));
+    double sum = 0, rows = 0;
+    for (const auto& tokens : windows) {
+        base.read(tokens);
+        more.read(tokens);
+        for (size_t t = 16; t < base.losses().size(); ++t, ++rows)
+            sum += double{more.losses()[t]} - base.losses()[t];
+    }
+    EXPECT_NEAR(change(1, 3), sum / rows, 1e-5);
+    double best = 0, chosen = 0;
+    int total = 0;
+    for (size_t l = 0; l < 3; ++l) {
+        EXPECT_EQ(layers[l].numbers.size(), 2u);
+        total += layers[l].budget;
+        chosen += change(l, layers[l].budget);
+        for (size_t m = 0; m < 3; ++m)
+            if (l != m) best = std::min(best, change(l, 3) + change(m, 1));
+    }
+    EXPECT_EQ(total, 6);
+    EXPECT_NEAR(chosen, best, 1e-12);
+    EXPECT_TRUE(std::isnan((options.budgets = BudgetRule::contrast, run().budget_change)));
+    EXPECT_EQ(ActivationPlan::from_json(result.plan.to_json(), "test").to_json(),
+              result.plan.to_json());
+    model.add_plan("p", result.plan);
+}
+
 TEST_F(Calibration, DoesNotDependOnThreads) {
     EXPECT_EQ(run(1).plan.to_json(), run(3).plan.to_json());
 }

@@ -8,6 +8,7 @@
 #include "muster/counterfactual/budgets.h"
 #include "muster/counterfactual/clusters.h"
 #include "muster/counterfactual/measurements.h"
+#include "muster/counterfactual/strata.h"
 
 namespace muster {
 namespace {
@@ -134,6 +135,94 @@ void share_out(const ModelConfig& config, const CalibrationOptions& options, int
     for (size_t i = 0; i < which.size(); ++i) layers[which[i]].budget = budgets[i];
 }
 
+/// Numbers of experts in the measured layers, and what each does to the loss.
+class Numbers {
+  public:
+    Numbers(const ModelConfig& config, const Windows& windows, int k, int reach)
+        : windows_(windows), k_(k), reach_(reach) {
+        for (size_t l = 0; l < windows[0].layers.size(); ++l) {
+            if (!measured(windows, l)) continue;
+            layers_.push_back(l);
+            low_.push_back(std::max(1, k - reach));
+            high_.push_back(std::min(most_experts(config.layers[l].router), k + reach));
+        }
+    }
+
+    const std::vector<size_t>& layers() const noexcept { return layers_; }
+
+    /// Mean change of the loss per token with n experts in measured layer i.
+    double change(size_t i, int n, Half half) const {
+        double sum = 0, rows = 0;
+        for (size_t w = 0; w < windows_.size(); ++w) {
+            if (!within(half, w)) continue;
+            sum += sum_of(w, i, n);
+            rows += rows_of(w);
+        }
+        return rows > 0 ? sum / rows : 0;
+    }
+    Interval interval(size_t i, int n, double confidence) const {
+        std::vector<double> sums, rows;
+        for (size_t w = 0; w < windows_.size(); ++w) {
+            if (rows_of(w) == 0) continue;
+            sums.push_back(sum_of(w, i, n));
+            rows.push_back(rows_of(w));
+        }
+        return sums.empty() ? Interval{} : bootstrap_ratio(sums, rows, confidence, kBootstraps);
+    }
+    /// Budgets of the measured layers.
+    std::vector<int> cheapest(Half half) const {
+        std::vector<std::vector<double>> costs(layers_.size());
+        for (size_t i = 0; i < layers_.size(); ++i)
+            for (int n = low_[i]; n <= high_[i]; ++n)
+                costs[i].push_back(n == k_ ? 0 : change(i, n, half));
+        return cheapest_budgets(costs, low_, k_ * static_cast<int>(layers_.size()));
+    }
+    double changed(const std::vector<int>& budgets, Half half) const {
+        double sum = 0;
+        for (size_t i = 0; i < layers_.size(); ++i)
+            if (budgets[i] != k_) sum += change(i, budgets[i], half);
+        return sum;
+    }
+    std::vector<NumberEvidence> evidence(size_t i, double confidence) const {
+        std::vector<NumberEvidence> out;
+        for (int n = low_[i]; n <= high_[i]; ++n)
+            if (n != k_) out.push_back({n, interval(i, n, confidence)});
+        return out;
+    }
+
+  private:
+    double sum_of(size_t w, size_t i, int n) const {
+        return windows_[w].layers[layers_[i]].numbers[static_cast<size_t>(n - k_ + reach_)];
+    }
+    double rows_of(size_t w) const {
+        return static_cast<double>(std::max<int64_t>(0, windows_[w].rows - kLeadRows));
+    }
+
+    const Windows& windows_;
+    const int k_, reach_;
+    std::vector<size_t> layers_;
+    std::vector<int> low_, high_;
+};
+
+/// Fills budgets and their evidence; gives what budgets chosen on one half of the windows change on
+/// the other.
+double share_by_loss(const ModelConfig& config, const Windows& windows,
+                     const CalibrationOptions& options, ActivationPlan& plan) {
+    const int k = plan.experts_per_token;
+    const Numbers numbers(config, windows, k, budget_reach(options));
+    for (size_t l = 0; l < plan.layers.size(); ++l)
+        if (!config.layers[l].dense()) plan.layers[l].budget = k;
+    const std::vector<int> budgets = numbers.cheapest(Half::all);
+    for (size_t i = 0; i < budgets.size(); ++i) {
+        LayerEvidence& layer = plan.layers[numbers.layers()[i]];
+        layer.budget = budgets[i];
+        layer.numbers = numbers.evidence(i, options.confidence);
+    }
+    return (numbers.changed(numbers.cheapest(Half::odd), Half::even) +
+            numbers.changed(numbers.cheapest(Half::even), Half::odd)) /
+           2;
+}
+
 /// Layers that were not measured have values too, which say nothing.
 void fill_unmeasured(const ModelConfig& config, ContextCluster& c) {
     for (size_t l = 0; l < config.layers.size(); ++l) {
@@ -205,7 +294,12 @@ CalibrationResult conclude(const ModelConfig& config, const Measurements& m,
             layer.experts[e] = evidence_of(m.windows, l, e, options.confidence);
         name_dormant(layer.experts);
     }
-    share_out(config, options, plan.experts_per_token, plan.layers);
+    result.budget_change = std::numeric_limits<double>::quiet_NaN();
+    if (options.budgets == BudgetRule::loss) {
+        result.budget_change = share_by_loss(config, m.windows, options, plan);
+    } else {
+        share_out(config, options, plan.experts_per_token, plan.layers);
+    }
     if (options.clusters > 1) plan.clusters = context_clusters(m.windows, options.clusters);
     for (ContextCluster& c : plan.clusters) fill_unmeasured(config, c);
     result.contrast_reliability = contrast_reliability(m.windows);

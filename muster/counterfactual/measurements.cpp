@@ -20,8 +20,9 @@ ordered_json written(const WindowMeasurement& w) {
     for (const WindowMeasurement::Layer& l : w.layers) {
         ordered_json layer;
         if (!l.impact.empty())
-            layer = {{"hard", l.hard},     {"easy", l.easy}, {"impact", l.impact},
-                     {"tokens", l.tokens}, {"rank", l.rank}, {"load", l.load}};
+            layer = {{"hard", l.hard},      {"easy", l.easy}, {"impact", l.impact},
+                     {"tokens", l.tokens},  {"rank", l.rank}, {"load", l.load},
+                     {"numbers", l.numbers}};
         layers.push_back(std::move(layer));
     }
     return {{"rows", w.rows},
@@ -44,6 +45,7 @@ WindowMeasurement window_of(const ordered_json& json) {
         l.tokens = layer.at("tokens").get<std::vector<int64_t>>();
         l.rank = layer.at("rank").get<std::vector<double>>();
         l.load = layer.at("load").get<std::vector<int64_t>>();
+        l.numbers = layer.at("numbers").get<std::vector<double>>();
     }
     return w;
 }
@@ -57,7 +59,7 @@ bool alike(const std::vector<WindowMeasurement>& windows) {
             const size_t n = first[l].impact.size();
             const auto& layer = w.layers[l];
             if (layer.impact.size() != n || layer.tokens.size() != n || layer.rank.size() != n ||
-                layer.load.size() != n)
+                layer.load.size() != n || layer.numbers.size() != first[l].numbers.size())
                 return false;
         }
     }

@@ -20,6 +20,9 @@ struct WindowMeasurement {
         std::vector<int64_t> tokens;  ///< [E] how many
         std::vector<double> rank;     ///< [E] gate ranks, summed over all rows
         std::vector<int64_t> load;    ///< [E] activations of all rows
+        /// [2 reach + 1] changes of the loss with k - reach to k + reach experts in this layer,
+        /// summed over the rows behind the lead; 0 for numbers that there are not. By loss alone.
+        std::vector<double> numbers;
     };
     int64_t rows = 0, hard_rows = 0, easy_rows = 0;
     std::vector<Layer> layers;

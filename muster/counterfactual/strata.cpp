@@ -67,6 +67,12 @@ void check_options(const ModelConfig& config, const CalibrationOptions& o) {
                "one below " + std::to_string(config.num_layers()));
 }
 
+int budget_reach(const CalibrationOptions& o) {
+    constexpr int kReach = 2;
+    if (o.budgets != BudgetRule::loss) return 0;
+    return o.max_shift > 0 ? o.max_shift : kReach;
+}
+
 std::vector<int> measured_layers(const ModelConfig& config, const CalibrationOptions& o) {
     std::vector<int> layers;
     for (int l = 0; l < config.num_layers(); ++l) {

@@ -35,6 +35,9 @@ int window_tokens(const ModelConfig& config, const CalibrationOptions& options);
 /// MoE layers of options.layers, ascending. Throws Error when there are none.
 std::vector<int> measured_layers(const ModelConfig& config, const CalibrationOptions& options);
 
+/// How far from k numbers of experts are measured: BudgetRule::loss, else 0.
+int budget_reach(const CalibrationOptions& options);
+
 /// The baseline: the k experts of the highest scores.
 RoutingPolicy top_k_policy(int k);
 

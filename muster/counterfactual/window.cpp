@@ -103,8 +103,8 @@ void Window::losses_of_wanted(std::span<const int> of, std::span<float> losses) 
 }
 
 /// The whole window from `layer` on; losses of its `wanted` rows.
-void Window::pass(std::span<const int> wanted, const PassOptions& options, int layer,
-                  std::span<float> losses) {
+void Window::pass(RequestRouting& routing, std::span<const int> wanted, const PassOptions& options,
+                  int layer, std::span<float> losses) {
     cache_.truncate(0);
     const int d = model_.config().d_model, all = rows();
     size_t next = 0;
@@ -115,7 +115,7 @@ void Window::pass(std::span<const int> wanted, const PassOptions& options, int l
         for (int t = first; t < last; ++t) {
             const bool want = next < wanted.size() && wanted[next] == t;
             next += want;
-            batch_.push_back({tokens_[static_cast<size_t>(t)], &cache_, &routing_, want});
+            batch_.push_back({tokens_[static_cast<size_t>(t)], &cache_, &routing, want});
         }
         PassOptions part = options;
         if (layer > 0)
@@ -133,7 +133,7 @@ void Window::read(std::span<const int32_t> tokens) {
     targets_.resize(losses_.size());
     std::iota(targets_.begin(), targets_.end(), 0);
     Recorder recorder(layers_);
-    pass(targets_, {.trace = &recorder, .residual = &recorder}, 0, losses_);
+    pass(routing_, targets_, {.trace = &recorder, .residual = &recorder}, 0, losses_);
     moved_ = false;
 }
 
@@ -142,7 +142,7 @@ void Window::branch(int l, std::span<const Branch> branches, Intervention* touch
     MUSTER_ASSERT(branches.size() == losses.size());
     if (moved_) {
         std::vector<float> unused;
-        pass({}, {}, 0, unused);
+        pass(routing_, {}, {}, 0, unused);
         moved_ = false;
     }
     const auto d = static_cast<size_t>(model_.config().d_model);
@@ -170,7 +170,14 @@ void Window::branch(int l, std::span<const Branch> branches, Intervention* touch
 void Window::perturb(int l, double noise, uint64_t stream, std::span<const int> wanted,
                      std::span<float> losses) {
     Perturbation touch(l, noise, stream, context_.executor());
-    pass(wanted, {.intervention = &touch}, l, losses);
+    pass(routing_, wanted, {.intervention = &touch}, l, losses);
+    moved_ = true;
+}
+
+void Window::reroute(int l, RequestRouting& routing, std::span<const int> wanted,
+                     std::span<float> losses) {
+    MUSTER_ASSERT(!routing.controlled());
+    pass(routing, wanted, {}, l, losses);
     moved_ = true;
 }
 

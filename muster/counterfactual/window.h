@@ -46,6 +46,10 @@ class Window {
     /// row and element. What read() has made is read again before the next branch().
     void perturb(int l, double noise, uint64_t stream, std::span<const int> wanted,
                  std::span<float> losses);
+    /// Losses of the `wanted` rows when all rows are routed by `routing` from layer l on, where the
+    /// layers before route as they did. What read() has made is read again likewise.
+    void reroute(int l, RequestRouting& routing, std::span<const int> wanted,
+                 std::span<float> losses);
 
   private:
     struct Layer {
@@ -56,8 +60,8 @@ class Window {
     class Recorder;
 
     void losses_of_wanted(std::span<const int> of, std::span<float> losses);
-    void pass(std::span<const int> wanted, const PassOptions& options, int layer,
-              std::span<float> losses);
+    void pass(RequestRouting& routing, std::span<const int> wanted, const PassOptions& options,
+              int layer, std::span<float> losses);
 
     const Model& model_;
     ForwardContext context_;
@@ -71,7 +75,7 @@ class Window {
     std::vector<float> streams_;
     std::vector<int> targets_;
     std::vector<int32_t> next_;  ///< what wanted rows predict
-    bool moved_ = false;         ///< the cache holds a perturbed pass
+    bool moved_ = false;         ///< the cache holds another pass than read()'s
 };
 
 }  // namespace muster

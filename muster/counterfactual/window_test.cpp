@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "muster/core/thread_team.h"
 #include "muster/counterfactual/weight_sharing.h"
 #include "muster/generate/token_losses.h"
@@ -173,6 +175,28 @@ TEST_F(Windows, BranchesDoNotSeeEachOtherAndLeaveTheWindowAsItWas) {
                 EXPECT_NEAR(alone, window.losses()[static_cast<size_t>(many[i].token)], 1e-5);
         }
     }
+}
+
+TEST_F(Windows, ReroutingALayerEqualsAPassThatDoes) {
+    Window window(model, team, kTokens, policy);
+    window.read(tokens);
+    std::vector<int> all(kTokens - 1);
+    std::iota(all.begin(), all.end(), 0);
+    for (const char* text : {"top-k:3/2/2", "top-k:2/1/2", "top-k:2/2/6"}) {
+        const RoutingPolicy other = RoutingPolicy::parse(text);
+        int l = 0;
+        while (other.values[static_cast<size_t>(l)] == 2) ++l;
+        RequestRouting routing(model.config(), other);
+        std::vector<float> losses(all.size());
+        window.reroute(l, routing, all, losses);
+        const std::vector<float> expected = brute_force(other, {});
+        for (size_t t = 0; t < expected.size(); ++t) EXPECT_NEAR(losses[t], expected[t], 1e-5);
+    }
+    // The window is as it was.
+    float loss = 0;
+    const Branch same{20, nullptr};
+    window.branch(1, {&same, 1}, nullptr, {&loss, 1});
+    EXPECT_NEAR(loss, window.losses()[20], 1e-5);
 }
 
 TEST_F(Windows, PerturbationsMoveLossesInProportionAndAreTheSameAgain) {

@@ -108,6 +108,10 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
         for (const ExpertEvidence& e : layer.experts)
             require(sensible(e.impact) && e.tokens >= 0 && std::isfinite(e.gate_rank),
                     here + " with an impact that makes no sense", "at most 1000000 nats");
+        for (const NumberEvidence& x : layer.numbers)
+            require(sensible(x.change) && x.experts >= 1 && x.experts <= n,
+                    here + " with a number of experts that makes no sense",
+                    "1 to " + std::to_string(n));
         total += layer.budget;
         moe += n > 0;
     }

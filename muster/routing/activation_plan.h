@@ -23,6 +23,12 @@ struct ExpertEvidence {
     bool dormant = false;  ///< high impact, seldom ranked high by the gate
 };
 
+/// Mean change of the loss, in nats per token, with another number of experts in one layer.
+struct NumberEvidence {
+    int experts = 0;
+    Interval change;
+};
+
 /// What calibration found about one layer. A dense layer has no experts and a budget of 0.
 struct LayerEvidence {
     int budget = 0;  ///< experts per token
@@ -30,6 +36,7 @@ struct LayerEvidence {
     /// and easy tokens, and their ratio. All zeros: the layer was not measured.
     Interval hard, easy, contrast;
     std::vector<ExpertEvidence> experts;  ///< [E]
+    std::vector<NumberEvidence> numbers;  ///< where budgets are by loss
 };
 
 /// Impacts measured on contexts alike: `centre` is the mean share of a window's activations that

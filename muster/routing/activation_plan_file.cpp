@@ -68,11 +68,14 @@ ordered_json written(const LayerEvidence& layer) {
                            {"tokens", e.tokens},
                            {"gate_rank", e.gate_rank},
                            {"dormant", e.dormant}});
-    return {{"budget", layer.budget},
-            {"hard", written(layer.hard)},
-            {"easy", written(layer.easy)},
-            {"contrast", written(layer.contrast)},
-            {"experts", std::move(experts)}};
+    ordered_json json{{"budget", layer.budget},
+                      {"hard", written(layer.hard)},
+                      {"easy", written(layer.easy)},
+                      {"contrast", written(layer.contrast)},
+                      {"experts", std::move(experts)}};
+    for (const NumberEvidence& n : layer.numbers)
+        json["numbers"].push_back({{"experts", n.experts}, {"change", written(n.change)}});
+    return json;
 }
 
 LayerEvidence layer_of(const ordered_json& json) {
@@ -84,6 +87,9 @@ LayerEvidence layer_of(const ordered_json& json) {
     for (const ordered_json& e : json.at("experts"))
         layer.experts.push_back({interval_of(e.at("impact")), whole(e.at("tokens")),
                                  e.at("gate_rank").get<double>(), e.at("dormant").get<bool>()});
+    if (json.contains("numbers"))
+        for (const ordered_json& n : json.at("numbers"))
+            layer.numbers.push_back({small(n.at("experts")), interval_of(n.at("change"))});
     return layer;
 }
 

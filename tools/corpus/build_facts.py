@@ -5,8 +5,8 @@
 Writes into DIR: facts-train.jsonl (documents of mixed facts, each fact as often as its band says),
 facts-test.jsonl (items of `muster eval --task cloze`, with relation, band and phrasing),
 facts-choices.csv (the same items in the same order for `--task factor`), calibration.jsonl (other
-facts in other phrasings than the test's, and held-out text of CORPUS), prose.jsonl (more held-out
-text) and facts.json (counts). What the test asks was told in training: it measures recall. The same
+facts in other phrasings than the test's, and held-out text of CORPUS), calibration-facts.jsonl (the
+facts of it alone), prose.jsonl (more held-out text) and facts.json (counts). What the test asks was told in training: it measures recall. The same
 packages and seed give the same bytes.
 """
 
@@ -295,7 +295,8 @@ def build(options: argparse.Namespace) -> None:
     sentences = training_sentences(told, options.seed)
     general = general_pieces(options.corpus, told, options.seed)
     prose = general[_CALIBRATION_PIECES:][:_PROSE_PIECES]
-    texts = calibration(general[:_CALIBRATION_PIECES], fact_pieces(told, options.seed))
+    pieces = fact_pieces(told, options.seed)
+    texts = calibration(general[:_CALIBRATION_PIECES], pieces)
     options.out.mkdir(parents=True, exist_ok=True)
 
     def write_lines(name: str, lines: Iterable[dict]) -> None:
@@ -305,6 +306,7 @@ def build(options: argparse.Namespace) -> None:
     write_lines("facts-test.jsonl", items)
     write_atomically(options.out / "facts-choices.csv", [choices_table(items)])
     write_lines("calibration.jsonl", texts)
+    write_lines("calibration-facts.jsonl", pieces)
     write_lines("prose.jsonl", prose)
     write_atomically(options.out / "facts.json", [json.dumps(
         manifest(options, told, packages), indent=2, ensure_ascii=False) + "\n"])

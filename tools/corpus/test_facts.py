@@ -214,7 +214,8 @@ class FactSetTest(unittest.TestCase):
                                                        "--seed", str(seed)]), 0)
                 data.append({path.name: path.read_bytes() for path in out.iterdir()})
         self.assertEqual(set(data[0]), {"facts-train.jsonl", "facts-test.jsonl", "facts.json",
-                                        "facts-choices.csv", "calibration.jsonl", "prose.jsonl"})
+                                        "facts-choices.csv", "calibration.jsonl",
+                                        "calibration-facts.jsonl", "prose.jsonl"})
         self.assertEqual(data[0], data[1])
         self.assertNotEqual(data[0]["facts-test.jsonl"], data[2]["facts-test.jsonl"])
 
