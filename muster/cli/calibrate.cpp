@@ -63,6 +63,7 @@ CalibrationOptions calibration_options(const CalibrateOptions& o) {
     c.noise = o.noise;
     c.draws = o.draws;
     c.ablation = o.ablation == "share" ? Ablation::share : Ablation::next;
+    c.impacts = o.impacts == "boundary" ? ImpactRule::boundary : ImpactRule::users;
     c.budgets = o.budgets == "loss" ? BudgetRule::loss : BudgetRule::contrast;
     c.max_shift = o.max_shift;
     c.lambda = o.lambda;

@@ -24,6 +24,7 @@ struct CalibrateOptions {
     int max_shift = 0;
     double lambda = 0.1;
     std::string ablation = "next";
+    std::string impacts = "users";
     std::string budgets = "contrast";
     int clusters = 0;
     int window = 0;

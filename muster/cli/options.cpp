@@ -277,6 +277,10 @@ CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
                           "What comes in an expert's place: the next by rank, or the others share "
                           "its weight (next)"),
             {"next", "share"});
+    choices(c->add_option("--impacts", o.impacts,
+                          "An expert's impact over all hard tokens that use it, or where it stands "
+                          "at the boundary of selection, against the next (users)"),
+            {"users", "boundary"});
     whole(c, "--clusters", o.clusters, 2, 64, "Impacts for so many clusters of contexts (one)");
     whole(c, "--window", o.window, 32, INT32_MAX, "Tokens read together (context, at most 512)");
     whole(c, "--draws", o.draws, 1, 1000, "Perturbations of each layer (8)");

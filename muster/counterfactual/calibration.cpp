@@ -34,22 +34,39 @@ uint64_t hash_of(std::span<const std::vector<int32_t>> windows) {
 
 std::string settings_of(const Model& model, std::span<const std::vector<int32_t>> windows,
                         const CalibrationOptions& o) {
-    return nlohmann::ordered_json{{"model", std::to_string(model.hash())},
-                                  {"text", std::to_string(hash_of(windows))},
-                                  {"experts_per_token", baseline_experts(model.config(), o)},
-                                  {"window", window_tokens(model.config(), o)},
-                                  {"hard", o.hard},
-                                  {"easy", o.easy},
-                                  {"noise", o.noise},
-                                  {"draws", o.draws},
-                                  {"ablation", o.ablation == Ablation::next ? "next" : "share"},
-                                  {"reach", budget_reach(o)},
-                                  {"layers", measured_layers(model.config(), o)},
-                                  {"compute", static_cast<int>(o.compute)},
-                                  {"kv", dtype_info(o.kv).name},
-                                  {"seed", o.seed}}
+    return nlohmann::ordered_json{
+        {"model", std::to_string(model.hash())},
+        {"text", std::to_string(hash_of(windows))},
+        {"experts_per_token", baseline_experts(model.config(), o)},
+        {"window", window_tokens(model.config(), o)},
+        {"hard", o.hard},
+        {"easy", o.easy},
+        {"noise", o.noise},
+        {"draws", o.draws},
+        {"ablation", o.ablation == Ablation::next ? "next" : "share"},
+        {"reach", budget_reach(o)},
+        {"impacts", o.impacts == ImpactRule::users ? "users" : "boundary"},
+        {"layers", measured_layers(model.config(), o)},
+        {"compute", static_cast<int>(o.compute)},
+        {"kv", dtype_info(o.kv).name},
+        {"seed", o.seed}}
         .dump();
 }
+
+/// Sees the last expert that each row of a batch of branches takes in a layer.
+class LastExperts final : public Intervention {
+  public:
+    explicit LastExperts(int layer) : layer_(layer) {}
+    std::vector<int32_t> last;  ///< [rows of all batches], in their order
+
+    bool touches(int l) const override { return l == layer_; }
+    void after_route(int /*l*/, const RowInfo& /*rows*/, RouteTable& routes) override {
+        for (int t = 0; t < routes.tokens(); ++t) last.push_back(routes.token_experts(t).back());
+    }
+
+  private:
+    int layer_;
+};
 
 /// One calibration's measuring.
 class Measuring {
@@ -160,7 +177,12 @@ class Measuring {
         m.easy_rows = static_cast<int64_t>(easy_.size());
         for (const int l : layers_) {
             count_gate(l, m.layers[static_cast<size_t>(l)]);
-            if (!ablate(l, m.layers[static_cast<size_t>(l)])) return false;
+            WindowMeasurement::Layer& layer = m.layers[static_cast<size_t>(l)];
+            const auto n = static_cast<size_t>(config_.layers[static_cast<size_t>(l)].experts());
+            layer.impact.assign(n, 0);
+            layer.tokens.assign(n, 0);
+            const bool users = options_.impacts == ImpactRule::users;
+            if (!(users ? ablate(l, layer) : compare_boundary(l, layer))) return false;
         }
         for (const int l : layers_) {
             WindowMeasurement::Layer& layer = m.layers[static_cast<size_t>(l)];
@@ -186,11 +208,8 @@ class Measuring {
 
     /// Every expert of every hard row, one at a time.
     bool ablate(int l, WindowMeasurement::Layer& m) {
-        const int n = config_.layers[static_cast<size_t>(l)].experts();
-        m.impact.assign(static_cast<size_t>(n), 0);
-        m.tokens.assign(static_cast<size_t>(n), 0);
         const bool next = options_.ablation == Ablation::next;
-        if (next) prepare_without(l, n);
+        if (next) prepare_without(l, static_cast<int>(m.impact.size()));
         std::vector<RequestRouting>& without = without_[static_cast<size_t>(l)];
         std::vector<Branch> branches;
         WeightSharing touch(l);
@@ -209,6 +228,30 @@ class Measuring {
             ++m.tokens[e];
         }
         return work("ablating", static_cast<int64_t>(branches.size()) * depth(l));
+    }
+
+    /// The last selected expert of every hard row against the first that is not.
+    bool compare_boundary(int l, WindowMeasurement::Layer& m) {
+        prepare_without(l, static_cast<int>(m.impact.size()));
+        std::vector<Branch> branches;
+        for (const int t : hard_) {
+            const int32_t last = window_.routes(l).token_experts(t).back();
+            branches.push_back({t, &without_[static_cast<size_t>(l)][static_cast<size_t>(last)]});
+        }
+        LastExperts seen(l);
+        std::vector<float> losses(branches.size());
+        window_.branch(l, branches, &seen, losses);
+        for (size_t i = 0; i < branches.size(); ++i) {
+            const int t = branches[i].token;
+            const double rise = double{losses[i]} - window_.losses()[static_cast<size_t>(t)];
+            const auto out = static_cast<size_t>(window_.routes(l).token_experts(t).back());
+            const auto in = static_cast<size_t>(seen.last[i]);
+            m.impact[out] += rise;
+            m.impact[in] -= rise;
+            ++m.tokens[out];
+            ++m.tokens[in];
+        }
+        return work("comparing", static_cast<int64_t>(branches.size()) * depth(l));
     }
 
     void prepare_without(int l, int n) {
@@ -355,10 +398,12 @@ CalibrationCost calibration_cost(const Model& model, std::span<const std::vector
     hard = std::lround((1 - options.hard) * static_cast<double>(hard));
     const int passes = options.draws + 2 * budget_reach(options);  // from a layer on
     cost.passes = 2 + static_cast<int64_t>(layers.size()) * passes;
-    cost.ablations = hard * k * static_cast<int64_t>(layers.size());
+    const int taken = options.impacts == ImpactRule::users ? k : 1;  // experts of a hard row
+    cost.ablations = hard * taken * static_cast<int64_t>(layers.size());
     cost.row_layers = 2 * cost.tokens * config.num_layers();
     for (const int l : layers)
-        cost.row_layers += (config.num_layers() - l) * (hard * k + cost.tokens * int64_t{passes});
+        cost.row_layers +=
+            (config.num_layers() - l) * (hard * taken + cost.tokens * int64_t{passes});
     return cost;
 }
 

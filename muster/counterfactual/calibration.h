@@ -22,6 +22,11 @@ namespace muster {
 /// others share its weight.
 enum class Ablation : uint8_t { next, share };
 
+/// Whose tokens tell an expert's impact: all hard ones that use it (the paper's), or those where it
+/// is the last that is selected or the first that is not: there it is compared with the other one,
+/// which is what a plan changes.
+enum class ImpactRule : uint8_t { users, boundary };
+
 /// What shares out the budgets: the layers' contrasts, or what other numbers of experts in a layer
 /// do to the loss of all tokens (as LExI, arXiv 2509.02753, but at a constant total).
 enum class BudgetRule : uint8_t { contrast, loss };
@@ -33,6 +38,7 @@ struct CalibrationOptions {
     double noise = 0.05;            ///< of a layer's output, relative
     int draws = 8;
     Ablation ablation = Ablation::next;
+    ImpactRule impacts = ImpactRule::users;  ///< boundary: with Ablation::next alone
     BudgetRule budgets = BudgetRule::contrast;
     /// Most experts that a layer's budget departs from k; 0: any number, by loss 2.
     int max_shift = 0;

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "muster/core/atomic_file.h"
@@ -160,6 +162,49 @@ TEST_F(Calibration, ImpactsAreThoseOfTheWindowsAblations) {
         EXPECT_EQ(found.tokens, counts[e]);
         if (counts[e] > 0) EXPECT_NEAR(found.impact.mean, sums[e] / counts[e], 1e-5);
     }
+}
+
+TEST_F(Calibration, TheBoundaryComparesTheLastWithTheNext) {
+    options.impacts = ImpactRule::boundary;
+    options.layers = {1};
+    options.hard = 0.5;
+    options.easy = 0.5;
+    const CalibrationResult result = run();
+    ThreadTeam team(2);
+    Window window(model, team, 40, RoutingPolicy::parse("top-k:2"));
+    const auto n = static_cast<size_t>(model.config().layers[1].experts());
+    std::vector<double> sums(n), counts(n);
+    for (const auto& tokens : windows) {
+        window.read(tokens);
+        for (int t = 16; t < window.rows(); ++t) {
+            if (!(window.losses()[static_cast<size_t>(t)] > result.hard_loss)) continue;
+            // By the scores themselves, which this model selects by.
+            const MatrixView<const float> scores = window.scores(1);
+            std::vector<size_t> order(n);
+            std::iota(order.begin(), order.end(), size_t{0});
+            std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+                return scores(t, static_cast<int64_t>(a)) > scores(t, static_cast<int64_t>(b));
+            });
+            RoutingPolicy without = RoutingPolicy::parse("top-k:2");
+            without.ban = {{1, static_cast<int>(order[1])}};
+            RequestRouting routing(model.config(), without);
+            const Branch branch{t, &routing};
+            float loss = 0;
+            window.branch(1, {&branch, 1}, nullptr, {&loss, 1});
+            const double rise = double{loss} - window.losses()[static_cast<size_t>(t)];
+            sums[order[1]] += rise;
+            sums[order[2]] -= rise;
+            ++counts[order[1]];
+            ++counts[order[2]];
+        }
+    }
+    for (size_t e = 0; e < n; ++e) {
+        const ExpertEvidence& found = result.plan.layers[1].experts[e];
+        EXPECT_EQ(found.tokens, counts[e]);
+        if (counts[e] > 0) EXPECT_NEAR(found.impact.mean, sums[e] / counts[e], 1e-5);
+    }
+    options.ablation = Ablation::share;
+    EXPECT_THAT(refusal(), HasSubstr("boundary"));
 }
 
 TEST_F(Calibration, SharedWeightTakesTheExpertAndNoOther) {

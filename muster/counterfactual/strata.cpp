@@ -57,6 +57,8 @@ void check_options(const ModelConfig& config, const CalibrationOptions& o) {
            "quantiles " + text(o.easy) + " and " + text(o.hard), "0 < easy <= hard < 1");
     expect(o.noise > 0 && o.noise <= 1, "noise " + text(o.noise), "above 0 and at most 1");
     expect(o.draws >= 1 && o.draws <= 1000, std::to_string(o.draws) + " draws", "1 to 1000");
+    expect(o.impacts == ImpactRule::users || o.ablation == Ablation::next,
+           "impacts at the boundary under shared weight", "the next expert in the place");
     expect(o.max_shift >= 0, "a shift of " + std::to_string(o.max_shift), "at least 0");
     expect(o.lambda >= 0 && std::isfinite(o.lambda), "lambda " + text(o.lambda), "at least 0");
     expect(o.clusters >= 0, std::to_string(o.clusters) + " clusters", "at least 0");

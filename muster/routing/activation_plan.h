@@ -16,7 +16,9 @@ namespace muster {
 /// What calibration found about one expert of a layer.
 struct ExpertEvidence {
     /// Counterfactual impact (arXiv 2604.14246): mean rise of the loss, in nats, over the hard
-    /// tokens that use the expert, when it is taken from them. Zeros without evidence.
+    /// tokens that use the expert, when it is taken from them; or, where they are measured at the
+    /// boundary, over those between whose last and first left out it stands. Zeros without
+    /// evidence.
     Interval impact;
     int64_t tokens = 0;    ///< the hard tokens measured; 0: no evidence
     double gate_rank = 0;  ///< mean rank of its router score over all tokens, 1: the highest
