@@ -13,6 +13,7 @@
 #include "muster/core/atomic_file.h"
 #include "muster/evaluate/statistics_sink.h"
 #include "muster/report/atlas_page.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster::cli {
 namespace {

@@ -16,6 +16,7 @@
 #include "muster/cli/text.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster::cli {
 namespace {

@@ -8,6 +8,7 @@
 #include "muster/cli/progress_bar.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster::cli {
 

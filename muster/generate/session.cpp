@@ -7,6 +7,7 @@
 #include "muster/core/error.h"
 #include "muster/core/random.h"
 #include "muster/generate/end_tokens.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster {
 namespace {

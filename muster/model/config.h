@@ -10,11 +10,12 @@
 
 #include "muster/experts/expert_bank.h"
 #include "muster/kernels/rope.h"
-#include "muster/routing/activation_plan.h"
 #include "muster/routing/policy.h"
 #include "muster/routing/router.h"
 
 namespace muster {
+
+struct ActivationPlan;
 
 /// Which pairs of a head's values RoPE turns: neox (i, i + half), norm (2i, 2i + 1).
 enum class RopeLayout : uint8_t { neox, norm };

@@ -9,6 +9,7 @@
 #include "muster/model/arch/architecture.h"
 #include "muster/model/open_model.h"
 #include "muster/model/weight_check.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster {
 namespace {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "muster/core/error.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster {
 namespace {

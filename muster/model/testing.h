@@ -17,6 +17,7 @@
 #include "muster/core/test_directory.h"
 #include "muster/model/config.h"
 #include "muster/model/model.h"
+#include "muster/routing/activation_plan.h"
 #include "muster/routing/router.h"
 #include "muster/tokenizer/tokenizer.h"
 

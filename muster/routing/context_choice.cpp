@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "muster/core/error.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster {
 namespace {

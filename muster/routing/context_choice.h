@@ -5,9 +5,9 @@
 #include <span>
 #include <vector>
 
-#include "muster/routing/activation_plan.h"
-
 namespace muster {
+
+struct ContextCluster;
 
 /// Chooses the context cluster of a plan that one sequence belongs to: the centre nearest, in the
 /// metric by which the clusters were found, to the shares that experts have of the sequence's

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "muster/core/random.h"
+#include "muster/routing/activation_plan.h"
 
 namespace muster {
 namespace {
