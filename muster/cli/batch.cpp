@@ -52,13 +52,12 @@ class AnswerWriter {
     std::optional<AtomicFile> file_;
 };
 
-SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine, uint64_t seed) {
+SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine) {
     SchedulerOptions s;
     s.sequences = o.sequences;
     s.context = engine.context;
     s.max_rows = std::max(kRows, o.sequences);
     s.waiting = std::max(s.waiting, static_cast<size_t>(most_under_way(o)));
-    s.seed = seed;
     s.compute = engine.compute;
     s.kv = engine.kv;
     return s;
@@ -66,13 +65,13 @@ SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine, 
 
 class Batch {
   public:
-    Batch(const BatchOptions& options, const Engine& engine, BatchReader& reader, uint64_t seed,
+    Batch(const BatchOptions& options, const Engine& engine, BatchReader& reader,
           Terminal& terminal)
         : options_(options),
           terminal_(terminal),
           reader_(reader),
           writer_(options.output, terminal),
-          scheduler_(*engine.model, *engine.team, scheduler_options(options, engine, seed)) {}
+          scheduler_(*engine.model, *engine.team, scheduler_options(options, engine)) {}
 
     /// The exit code.
     int run() {
@@ -158,6 +157,8 @@ class Batch {
             }
         }
         if (stopped_ || c.result.stop == StopReason::callback) return;
+        const std::string speed = c.result.speed ? describe(*c.result.speed) : "";
+        if (!speed.empty()) terminal_.err << "line " << line << ": " << speed << std::endl;
         ordered_json out{{"line", line}};
         if (!id.is_null()) out["id"] = id;
         out.update(make(c.result));
@@ -217,7 +218,7 @@ int batch_command(const BatchOptions& options, Terminal& terminal) {
     const ChatPrompt chat(*engine.model, options.chat_template);
     BatchReader reader(standard ? standard_input(terminal) : BatchInput(file),
                        standard ? "requests" : options.requests, *engine.model, chat, defaults);
-    Batch batch(options, engine, reader, defaults.sampler.seed, terminal);
+    Batch batch(options, engine, reader, terminal);
     return batch.run();
 }
 

@@ -51,7 +51,8 @@ TEST_F(BatchCommand, AnswersAreThoseOfRun) {
     const std::vector<std::string> policies{
         "model",           "top-k:1",      "top-k:3/1/2",
         "top-p:0.6,max=4", "relative:0.4", "top-k:3,ban=0.1,ban=2.4,force=1.5",
-        "mean:3,min=2",    "mean:1.5/2/4", "top-k:6,weight=renorm"};
+        "mean:3,min=2",    "mean:1.5/2/4", "top-k:6,weight=renorm",
+        "random:2"};
     std::string requests;
     for (const std::string& policy : policies)
         requests +=
@@ -61,7 +62,7 @@ TEST_F(BatchCommand, AnswersAreThoseOfRun) {
                                "--sequences", sequences})),
                   0)
             << t.err.str();
-        EXPECT_THAT(t.err.str(), HasSubstr("9 requests answered"));
+        EXPECT_THAT(t.err.str(), HasSubstr("10 requests answered"));
         const auto got = answers(t.out.str());
         ASSERT_EQ(got.size(), policies.size());
         for (size_t i = 0; i < policies.size(); ++i) {

@@ -60,6 +60,8 @@ CalibrationOptions calibration_options(const CalibrateOptions& o) {
     c.window = o.window;
     c.hard = o.hard;
     c.easy = o.easy;
+    c.lead = o.lead;
+    c.epsilon = o.epsilon;
     c.noise = o.noise;
     c.draws = o.draws;
     c.ablation = o.ablation == "share" ? Ablation::share : Ablation::next;
@@ -179,6 +181,19 @@ std::string reliability_text(double x) {
     return std::isfinite(x) ? fmt::format("{:.2f}", x) : "unknown";
 }
 
+ordered_json document_of(const CalibrationResult& result,
+                         const std::vector<MisroutingLayer>& misrouting) {
+    ordered_json document = parsed(result.plan.to_json());
+    document["windows"] = result.windows;
+    document["contrast_reliability"] = result.contrast_reliability;
+    document["impact_reliability"] = result.impact_reliability;
+    document["budget_change"] = result.budget_change;
+    for (const MisroutingLayer& l : misrouting)
+        document["misrouting"].push_back(
+            {{"layer", l.layer}, {"hard", json_of(l.hard)}, {"easy", json_of(l.easy)}});
+    return document;
+}
+
 void report(const CalibrateOptions& options, const CalibrationResult& result, Terminal& terminal) {
     terminal.out << fmt::format(
                         "Mean absolute change of the loss, in nats, when a layer's output is "
@@ -208,7 +223,9 @@ int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
     calibration.kv = engine.kv;
     const auto windows = calibration_windows(model, texts, calibration, options.tokens);
     CalibrationCost cost = calibration_cost(model, windows, calibration);
-    const MisroutingOptions routes{.alternatives = std::max(1, options.routes)};
+    const MisroutingOptions routes{.alternatives = std::max(1, options.routes),
+                                   .rows = options.route_tokens,
+                                   .least_gain = options.route_gain};
     if (options.routes > 0) cost += misrouting_cost(model, windows, calibration, routes);
     announce(cost, calibration_rate(model, *engine.team, windows, calibration), terminal);
     AtomicFile output(options.output);  // refuses a bad place before the work
@@ -230,28 +247,28 @@ int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
     }
     output.write(result.plan.to_json());
     output.commit();
-    if (result.windows == cost.windows) std::filesystem::remove(calibration.state);
+    if (!options.json) report(options, result, terminal);
     std::vector<MisroutingLayer> misrouting;
+    bool whole = true;
     if (options.routes > 0) {
         ProgressBar bar(terminal);
         calibration.progress = bar.callback();
         const auto measured = std::span(windows).first(static_cast<size_t>(result.windows));
         misrouting = analyse_misrouting(model, *engine.team, measured, calibration, routes);
+        whole = !misrouting.empty();
     }
     if (options.json) {
-        ordered_json document = parsed(result.plan.to_json());
-        document["windows"] = result.windows;
-        document["contrast_reliability"] = result.contrast_reliability;
-        document["impact_reliability"] = result.impact_reliability;
-        document["budget_change"] = result.budget_change;
-        for (const MisroutingLayer& l : misrouting)
-            document["misrouting"].push_back(
-                {{"layer", l.layer}, {"hard", json_of(l.hard)}, {"easy", json_of(l.easy)}});
-        print_json(document, terminal);
-    } else {
-        report(options, result, terminal);
-        if (!misrouting.empty()) terminal.out << '\n' << misrouting_table(misrouting);
+        print_json(document_of(result, misrouting), terminal);
+    } else if (!misrouting.empty()) {
+        terminal.out << '\n' << misrouting_table(misrouting);
     }
+    if (!whole) {
+        terminal.err << "stopped while routes were drawn; the plan is written, the same command "
+                        "draws them again"
+                     << std::endl;
+        return kInterrupted;
+    }
+    if (result.windows == cost.windows) std::filesystem::remove(calibration.state);
     return 0;
 }
 

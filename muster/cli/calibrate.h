@@ -31,9 +31,13 @@ struct CalibrateOptions {
     int draws = 8;
     double noise = 0.05;
     double hard = 0.8, easy = 0.2;
+    int lead = 16;
+    double epsilon = 1e-6;
     double confidence = 0.95;
     uint64_t seed = 1;
-    int routes = 0;  ///< drawn for each token and layer to look for better ones; 0: none
+    int routes = 0;            ///< drawn for each token and layer to look for better ones; 0: none
+    int route_tokens = 16;     ///< of each stratum and window, for which routes are drawn
+    double route_gain = 0.01;  ///< nats that a better route saves at least
     bool json = false;
 };
 

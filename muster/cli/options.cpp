@@ -118,9 +118,10 @@ void task_options(CLI::App* c, EvalOptions& o) {
     auto* lens = c->add_flag("--exit-lens", o.exit_lens,
                              "From which layer on tokens are decided, and the experts after it");
     lens->excludes(task);
-    for (const char* other : {"--by-file", "--stride", "--tokens"})
+    for (const char* other : {"--by-file", "--stride", "--tokens", "--chart", "--stats"})
         task->excludes(c->get_option(other));
-    lens->excludes(c->get_option("--by-file"));
+    for (const char* other : {"--by-file", "--chart", "--stats"})
+        lens->excludes(c->get_option(other));
 }
 
 CLI::App* add_batch(CLI::App& app, BatchOptions& o) {
@@ -168,10 +169,10 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     whole(c, "--stride", o.stride, 1, INT32_MAX, "How far windows advance (half a window)");
     whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
     c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
-    task_options(c, o);
     c->add_option("--chart", o.chart, "Draw the policies, quality against cost (.svg or .html)")
         ->type_name("FILE");
     stats_option(c, o.stats);
+    task_options(c, o);
     json_flag(c, o.json);
     c->footer(
         "Differences are to the first policy, paired text by text or item by item.\n"
@@ -288,9 +289,18 @@ CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
     c->add_option("--hard", o.hard, "Quantile of the loss above which tokens are hard (0.8)")
         ->type_name("X");
     c->add_option("--easy", o.easy, "Quantile below which they are easy (0.2)")->type_name("X");
+    whole(c, "--lead", o.lead, 0, INT32_MAX, "Tokens at a window's start that do not count (16)");
+    c->add_option("--epsilon", o.epsilon, "Nats beside the easy tokens' in the contrast (1e-6)")
+        ->type_name("X");
     c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
-    whole(c, "--routes", o.routes, 1, 1000,
-          "Draw so many routes a token and layer: is a better one there? (none)");
+    auto* routes = whole(c, "--routes", o.routes, 1, 1000,
+                         "Draw so many routes a token and layer: is a better one there? (none)");
+    whole(c, "--route-tokens", o.route_tokens, 1, INT32_MAX,
+          "Of each stratum and window, for which routes are drawn (16)")
+        ->needs(routes);
+    c->add_option("--route-gain", o.route_gain, "Nats that a better route saves at least (0.01)")
+        ->type_name("X")
+        ->needs(routes);
     c->add_option("--state", o.state, "Where to go on from after a stop (OUTPUT.state)")
         ->type_name("FILE");
     seed_option(c, o.seed, "Of the perturbations (1)");

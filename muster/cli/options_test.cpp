@@ -195,6 +195,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadLine{{"run", "m", "-t", "hot"}, "hot"}, BadLine{{"run", "m", "--seed", "-1"}, "-1"},
         BadLine{{"run", "m", "--color", "pink"}, "experts|none"},
         BadLine{{"eval", "m"}, "FILE is required"},
+        BadLine{{"eval", "m", "f", "--task", "factor", "--stats", "s"}, "excludes"},
+        BadLine{{"eval", "m", "f", "--exit-lens", "--chart", "c.svg"}, "excludes"},
         BadLine{{"export", "c"}, "--output is required"},
         BadLine{{"export", "c", "-o", "x", "--type", "q3"}, "f32|f16|bf16|q8_0"},
         BadLine{{"chat", "m", "--kv", "q4_0"}, "auto|f32|f16|q8_0"},

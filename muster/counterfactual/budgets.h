@@ -14,8 +14,8 @@ std::vector<int> share_budget(std::span<const double> worth, int total, std::spa
                               std::span<const int> high);
 
 /// Budgets [L] that sum to `total` with the least sum of costs: costs[l][i] is that of low[l] + i
-/// in layer l, finite. Ties go to the lower budgets of the lower layers. Throws Error when no
-/// budgets sum to the total.
+/// in layer l, finite. Of equals, the same in every run. Throws Error when no budgets sum to the
+/// total.
 std::vector<int> cheapest_budgets(std::span<const std::vector<double>> costs,
                                   std::span<const int> low, int total);
 

@@ -21,8 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kSaveSeconds = 20;  // between two copies of the state
-
 uint64_t hash_of(std::span<const std::vector<int32_t>> windows) {
     uint64_t h = windows.size();
     for (const auto& w : windows) {
@@ -44,7 +42,8 @@ std::string settings_of(const Model& model, std::span<const std::vector<int32_t>
         {"noise", o.noise},
         {"draws", o.draws},
         {"ablation", o.ablation == Ablation::next ? "next" : "share"},
-        {"reach", budget_reach(o)},
+        {"lead", o.lead},
+        {"reach", budget_reach(model.config(), o)},
         {"impacts", o.impacts == ImpactRule::users ? "users" : "boundary"},
         {"layers", measured_layers(model.config(), o)},
         {"compute", static_cast<int>(o.compute)},
@@ -53,20 +52,28 @@ std::string settings_of(const Model& model, std::span<const std::vector<int32_t>
         .dump();
 }
 
-/// Sees the last expert that each row of a batch of branches takes in a layer.
-class LastExperts final : public Intervention {
+/// Sees the experts that each row of batches of branches takes in a layer.
+class ChosenExperts final : public Intervention {
   public:
-    explicit LastExperts(int layer) : layer_(layer) {}
-    std::vector<int32_t> last;  ///< [rows of all batches], in their order
+    explicit ChosenExperts(int layer) : layer_(layer) {}
+    std::vector<std::vector<int32_t>> routes;  ///< [rows of all batches], strongest first
 
     bool touches(int l) const override { return l == layer_; }
-    void after_route(int /*l*/, const RowInfo& /*rows*/, RouteTable& routes) override {
-        for (int t = 0; t < routes.tokens(); ++t) last.push_back(routes.token_experts(t).back());
+    void after_route(int /*l*/, const RowInfo& /*rows*/, RouteTable& table) override {
+        for (int t = 0; t < table.tokens(); ++t) {
+            const auto experts = table.token_experts(t);
+            routes.emplace_back(experts.begin(), experts.end());
+        }
     }
 
   private:
     int layer_;
 };
+
+bool same_but_last(std::span<const int32_t> a, std::span<const int32_t> b) {
+    return a.size() == b.size() && !a.empty() &&
+           std::is_permutation(a.begin(), a.end() - 1, b.begin());
+}
 
 /// One calibration's measuring.
 class Measuring {
@@ -99,7 +106,7 @@ class Measuring {
                 return false;
             }
             measured_.windows.push_back(std::move(m));
-            if (seconds_since(saved) < kSaveSeconds) continue;
+            if (seconds_since(saved) < options_.save_seconds) continue;
             save();
             saved = Clock::now();
         }
@@ -141,11 +148,13 @@ class Measuring {
         if (measured_.windows.empty()) return true;
         const auto& layers = measured_.windows.front().layers;
         if (layers.size() != config_.layers.size()) return false;
+        const int reach = budget_reach(config_, options_);
         for (size_t l = 0; l < layers.size(); ++l) {
             const bool wanted =
                 std::find(layers_.begin(), layers_.end(), static_cast<int>(l)) != layers_.end();
             const auto n = static_cast<size_t>(wanted ? config_.layers[l].experts() : 0);
-            if (layers[l].impact.size() != n) return false;
+            const size_t numbers = wanted && reach > 0 ? static_cast<size_t>(2 * reach + 1) : 0;
+            if (layers[l].impact.size() != n || layers[l].numbers.size() != numbers) return false;
         }
         return true;
     }
@@ -157,7 +166,7 @@ class Measuring {
         std::vector<double> losses;
         for (const auto& tokens : windows_) {
             window_.read(tokens);
-            Strata::gather(window_, losses);
+            Strata::gather(window_, options_.lead, losses);
             if (!work("reading", int64_t{window_.rows()} * config_.num_layers())) return false;
         }
         const Strata strata = Strata::of(losses, options_);
@@ -170,7 +179,7 @@ class Measuring {
         window_.read(tokens);
         m.rows = window_.rows();
         m.layers.resize(config_.layers.size());
-        const Strata strata{measured_.hard_loss, measured_.easy_loss};
+        const Strata strata{measured_.hard_loss, measured_.easy_loss, options_.lead};
         hard_ = strata.hard(window_);
         easy_ = strata.easy(window_);
         m.hard_rows = static_cast<int64_t>(hard_.size());
@@ -238,14 +247,16 @@ class Measuring {
             const int32_t last = window_.routes(l).token_experts(t).back();
             branches.push_back({t, &without_[static_cast<size_t>(l)][static_cast<size_t>(last)]});
         }
-        LastExperts seen(l);
+        ChosenExperts seen(l);
         std::vector<float> losses(branches.size());
         window_.branch(l, branches, &seen, losses);
         for (size_t i = 0; i < branches.size(); ++i) {
             const int t = branches[i].token;
             const double rise = double{losses[i]} - window_.losses()[static_cast<size_t>(t)];
             const auto out = static_cast<size_t>(window_.routes(l).token_experts(t).back());
-            const auto in = static_cast<size_t>(seen.last[i]);
+            // Where groups are limited, others may have come and gone with it: no comparison.
+            if (!same_but_last(window_.routes(l).token_experts(t), seen.routes[i])) continue;
+            const auto in = static_cast<size_t>(seen.routes[i].back());
             m.impact[out] += rise;
             m.impact[in] -= rise;
             ++m.tokens[out];
@@ -265,11 +276,11 @@ class Measuring {
 
     /// Other numbers of experts in a layer.
     bool try_numbers(int l, WindowMeasurement::Layer& m) {
-        const int reach = budget_reach(options_);
+        const int reach = budget_reach(config_, options_);
         if (reach == 0) return true;
         m.numbers.assign(static_cast<size_t>(2 * reach + 1), 0);
         std::vector<int> wanted;
-        for (int t = kLeadRows; t < window_.rows(); ++t) wanted.push_back(t);
+        for (int t = options_.lead; t < window_.rows(); ++t) wanted.push_back(t);
         std::vector<float> losses(wanted.size());
         RoutingPolicy policy = top_k_policy(k_);
         policy.values.assign(config_.layers.size(), k_);
@@ -330,12 +341,17 @@ std::vector<std::vector<int32_t>> calibration_windows(const Model& model,
     check_options(model.config(), options);
     const auto longest = static_cast<size_t>(window_tokens(model.config(), options));
     std::vector<std::vector<int32_t>> all;
+    // Each begins as a text does, with the begin token where the vocabulary has one.
+    const Vocabulary& v = model.tokenizer().vocabulary();
+    const size_t lead = v.add_bos && v.bos >= 0 ? 1 : 0;
     for (const std::string& text : texts) {
         const std::vector<int32_t> ids = model.tokenizer().encode(text);
-        for (size_t first = 0; first + kShortestWindow <= ids.size(); first += longest) {
-            const size_t last = std::min(ids.size(), first + longest);
-            all.emplace_back(ids.begin() + static_cast<int64_t>(first),
-                             ids.begin() + static_cast<int64_t>(last));
+        for (size_t first = lead; first + kShortestWindow <= ids.size() + lead;
+             first += longest - lead) {
+            const size_t last = std::min(ids.size(), first + longest - lead);
+            std::vector<int32_t>& window = all.emplace_back(lead, v.bos);
+            window.insert(window.end(), ids.begin() + static_cast<int64_t>(first),
+                          ids.begin() + static_cast<int64_t>(last));
         }
     }
     if (all.empty())
@@ -393,17 +409,22 @@ CalibrationCost calibration_cost(const Model& model, std::span<const std::vector
     for (const auto& w : windows) {
         ++cost.windows;
         cost.tokens += static_cast<int64_t>(w.size()) - 1;
-        hard += std::max<int64_t>(0, static_cast<int64_t>(w.size()) - 1 - kLeadRows);
+        hard += std::max<int64_t>(0, static_cast<int64_t>(w.size()) - 1 - options.lead);
     }
     hard = std::lround((1 - options.hard) * static_cast<double>(hard));
-    const int passes = options.draws + 2 * budget_reach(options);  // from a layer on
-    cost.passes = 2 + static_cast<int64_t>(layers.size()) * passes;
+    const int reach = budget_reach(config, options);
+    const auto passes = [&](int l) {  // from a layer on
+        const int most = most_experts(config.layers[static_cast<size_t>(l)].router);
+        return options.draws + std::min(reach, k - 1) + std::min(reach, most - k);
+    };
+    cost.passes = 2;
+    for (const int l : layers) cost.passes += passes(l);
     const int taken = options.impacts == ImpactRule::users ? k : 1;  // experts of a hard row
     cost.ablations = hard * taken * static_cast<int64_t>(layers.size());
     cost.row_layers = 2 * cost.tokens * config.num_layers();
     for (const int l : layers)
         cost.row_layers +=
-            (config.num_layers() - l) * (hard * taken + cost.tokens * int64_t{passes});
+            (config.num_layers() - l) * (hard * taken + cost.tokens * int64_t{passes(l)});
     return cost;
 }
 

@@ -35,6 +35,8 @@ struct CalibrationOptions {
     int experts_per_token = 0;      ///< k of the baseline top-k:k; 0: the model's own mean, rounded
     int window = 0;                 ///< tokens read together; 0: the model's context, at most 512
     double hard = 0.8, easy = 0.2;  ///< quantiles of the loss: hard above, easy below
+    int lead = 16;                  ///< rows at a window's start in no stratum: they lack context
+    double epsilon = 1e-6;          ///< nats, beside the easy tokens' sensitivity in the contrast
     double noise = 0.05;            ///< of a layer's output, relative
     int draws = 8;
     Ablation ablation = Ablation::next;
@@ -43,16 +45,17 @@ struct CalibrationOptions {
     /// Most experts that a layer's budget departs from k; 0: any number, by loss 2.
     int max_shift = 0;
     double lambda = 0.1;
-    std::vector<int> layers;  ///< measured; empty: all. The others keep k and have no evidence
-    int clusters = 0;         ///< of contexts; 0: none
-    double seconds = 0;       ///< stop measuring then and make the plan of what there is; 0: never
+    std::vector<int> layers;   ///< measured; empty: all. The others keep k and have no evidence
+    int clusters = 0;          ///< of contexts; 0: none
+    double seconds = 0;        ///< stop measuring then and make the plan of what there is; 0: never
+    double save_seconds = 20;  ///< between two copies of the state
     double confidence = 0.95;
     uint64_t seed = 1;
     Compute compute = Compute::f32;
     DType kv = DType::f32;
     /// Where measurements are kept from time to time and found again; empty: nowhere. Another
     /// model's, text's or other settings' file is refused; `seconds`, `lambda`,
-    /// `max_shift` (by contrast) and `clusters` may differ.
+    /// `epsilon`, `max_shift` (by contrast) and `clusters` may differ.
     std::filesystem::path state;
     Progress progress;  ///< in row-layers; returning false saves the state and ends the work
 };

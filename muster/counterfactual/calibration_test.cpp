@@ -205,6 +205,35 @@ TEST_F(Calibration, TheBoundaryComparesTheLastWithTheNext) {
     }
     options.ablation = Ablation::share;
     EXPECT_THAT(refusal(), HasSubstr("boundary"));
+    options.impacts = ImpactRule::users;
+    EXPECT_EQ(refusal(), "");
+    options.experts_per_token = 1;
+    EXPECT_THAT(refusal(), HasSubstr("no other can take"));
+}
+
+/// A kill comes without notice: what was saved until then is there.
+TEST_F(Calibration, GoesOnAfterAKill) {
+    const std::string whole = run().plan.to_json();
+    options.state = directory / "state";
+    options.save_seconds = 0;
+    struct Kill {};
+    int windows_begun = 0;
+    int64_t before = 0;
+    options.progress = [&](std::string_view what, int64_t done, int64_t) {
+        windows_begun += what == "ablating" && before != done;
+        if (windows_begun > 3 * 3) throw Kill();  // three layers each
+        before = done;
+        return true;
+    };
+    EXPECT_THROW(run(), Kill);
+    ASSERT_TRUE(std::filesystem::exists(options.state));
+    int64_t again = 0;
+    options.progress = [&](std::string_view what, int64_t, int64_t) {
+        again += what == "ablating";
+        return true;
+    };
+    EXPECT_EQ(run().plan.to_json(), whole);
+    EXPECT_EQ(again, 3 * 3) << "three windows of six";
 }
 
 TEST_F(Calibration, SharedWeightTakesTheExpertAndNoOther) {

@@ -13,8 +13,8 @@
 namespace muster {
 namespace {
 
-constexpr double kEpsilon = 1e-6;  // nats, beside the easy tokens' sensitivity
 constexpr int kBootstraps = 1000;
+constexpr double kTie = 1e-12;  // nats: nothing moves without evidence
 constexpr int64_t kDormantTokens = 8;  // least evidence of a dormant expert
 
 using Windows = std::vector<WindowMeasurement>;
@@ -33,7 +33,7 @@ double over(double sum, double count) {
 /// Mean changes of the loss in layer l, windows counted so often.
 struct Sensitivity {
     double hard = 0, easy = 0;
-    double contrast() const { return hard / (easy + kEpsilon); }
+    double contrast(double epsilon) const { return hard / (easy + epsilon); }
 };
 
 Sensitivity sensitivity(const Windows& windows, size_t l, std::span<const int> counts) {
@@ -50,16 +50,17 @@ Sensitivity sensitivity(const Windows& windows, size_t l, std::span<const int> c
 
 bool measured(const Windows& windows, size_t l) { return !windows[0].layers[l].impact.empty(); }
 
-void take_sensitivity(const Windows& windows, size_t l, double confidence, LayerEvidence& out) {
+void take_sensitivity(const Windows& windows, size_t l, const CalibrationOptions& options,
+                      LayerEvidence& out) {
     const auto interval = [&](auto value) {
         return bootstrap(
             windows.size(),
             [&](std::span<const int> counts) { return value(sensitivity(windows, l, counts)); },
-            confidence, kBootstraps);
+            options.confidence, kBootstraps);
     };
     out.hard = interval([](const Sensitivity& s) { return s.hard; });
     out.easy = interval([](const Sensitivity& s) { return s.easy; });
-    out.contrast = interval([](const Sensitivity& s) { return s.contrast(); });
+    out.contrast = interval([&](const Sensitivity& s) { return s.contrast(options.epsilon); });
 }
 
 /// A text without hard or without easy tokens has no contrast.
@@ -138,18 +139,26 @@ void share_out(const ModelConfig& config, const CalibrationOptions& options, int
 /// Numbers of experts in the measured layers, and what each does to the loss.
 class Numbers {
   public:
-    Numbers(const ModelConfig& config, const Windows& windows, int k, int reach)
-        : windows_(windows), k_(k), reach_(reach) {
+    Numbers(const ModelConfig& config, const Windows& windows, int k,
+            const CalibrationOptions& options)
+        : windows_(windows), k_(k), reach_(budget_reach(config, options)), lead_(options.lead) {
         for (size_t l = 0; l < windows[0].layers.size(); ++l) {
             if (!measured(windows, l)) continue;
             layers_.push_back(l);
-            low_.push_back(std::max(1, k - reach));
-            high_.push_back(std::min(most_experts(config.layers[l].router), k + reach));
+            low_.push_back(std::max(1, k - reach_));
+            high_.push_back(std::min(most_experts(config.layers[l].router), k + reach_));
         }
     }
 
     const std::vector<size_t>& layers() const noexcept { return layers_; }
 
+    /// Whether the half has rows that were measured.
+    bool any(Half half) const {
+        double rows = 0;
+        for (size_t w = 0; w < windows_.size(); ++w)
+            if (within(half, w)) rows += rows_of(w);
+        return rows > 0;
+    }
     /// Mean change of the loss per token with n experts in measured layer i.
     double change(size_t i, int n, Half half) const {
         double sum = 0, rows = 0;
@@ -174,7 +183,7 @@ class Numbers {
         std::vector<std::vector<double>> costs(layers_.size());
         for (size_t i = 0; i < layers_.size(); ++i)
             for (int n = low_[i]; n <= high_[i]; ++n)
-                costs[i].push_back(n == k_ ? 0 : change(i, n, half));
+                costs[i].push_back(n == k_ ? 0 : change(i, n, half) + kTie * std::abs(n - k_));
         return cheapest_budgets(costs, low_, k_ * static_cast<int>(layers_.size()));
     }
     double changed(const std::vector<int>& budgets, Half half) const {
@@ -195,11 +204,11 @@ class Numbers {
         return windows_[w].layers[layers_[i]].numbers[static_cast<size_t>(n - k_ + reach_)];
     }
     double rows_of(size_t w) const {
-        return static_cast<double>(std::max<int64_t>(0, windows_[w].rows - kLeadRows));
+        return static_cast<double>(std::max<int64_t>(0, windows_[w].rows - lead_));
     }
 
     const Windows& windows_;
-    const int k_, reach_;
+    const int k_, reach_, lead_;
     std::vector<size_t> layers_;
     std::vector<int> low_, high_;
 };
@@ -209,7 +218,7 @@ class Numbers {
 double share_by_loss(const ModelConfig& config, const Windows& windows,
                      const CalibrationOptions& options, ActivationPlan& plan) {
     const int k = plan.experts_per_token;
-    const Numbers numbers(config, windows, k, budget_reach(options));
+    const Numbers numbers(config, windows, k, options);
     for (size_t l = 0; l < plan.layers.size(); ++l)
         if (!config.layers[l].dense()) plan.layers[l].budget = k;
     const std::vector<int> budgets = numbers.cheapest(Half::all);
@@ -218,6 +227,8 @@ double share_by_loss(const ModelConfig& config, const Windows& windows,
         layer.budget = budgets[i];
         layer.numbers = numbers.evidence(i, options.confidence);
     }
+    if (!numbers.any(Half::odd) || !numbers.any(Half::even))
+        return std::numeric_limits<double>::quiet_NaN();
     return (numbers.changed(numbers.cheapest(Half::odd), Half::even) +
             numbers.changed(numbers.cheapest(Half::even), Half::odd)) /
            2;
@@ -234,7 +245,7 @@ void fill_unmeasured(const ModelConfig& config, ContextCluster& c) {
     }
 }
 
-double contrast_reliability(const Windows& windows) {
+double contrast_reliability(const Windows& windows, double epsilon) {
     std::vector<double> halves[2];
     for (size_t l = 0; l < windows[0].layers.size(); ++l) {
         if (!measured(windows, l)) continue;
@@ -242,7 +253,7 @@ double contrast_reliability(const Windows& windows) {
         for (const Half half : {Half::even, Half::odd}) {
             std::vector<int> counts(windows.size());
             for (size_t w = 0; w < windows.size(); ++w) counts[w] = within(half, w);
-            contrasts[half == Half::odd] = sensitivity(windows, l, counts).contrast();
+            contrasts[half == Half::odd] = sensitivity(windows, l, counts).contrast(epsilon);
         }
         if (!std::isfinite(contrasts[0]) || !std::isfinite(contrasts[1])) continue;
         for (int h = 0; h < 2; ++h) halves[h].push_back(contrasts[h]);
@@ -288,7 +299,7 @@ CalibrationResult conclude(const ModelConfig& config, const Measurements& m,
         if (config.layers[l].dense()) continue;
         layer.experts.resize(static_cast<size_t>(config.layers[l].experts()));
         if (!measured(m.windows, l)) continue;
-        take_sensitivity(m.windows, l, options.confidence, layer);
+        take_sensitivity(m.windows, l, options, layer);
         for (Interval* x : {&layer.hard, &layer.easy, &layer.contrast}) make_finite(*x);
         for (size_t e = 0; e < layer.experts.size(); ++e)
             layer.experts[e] = evidence_of(m.windows, l, e, options.confidence);
@@ -302,7 +313,7 @@ CalibrationResult conclude(const ModelConfig& config, const Measurements& m,
     }
     if (options.clusters > 1) plan.clusters = context_clusters(m.windows, options.clusters);
     for (ContextCluster& c : plan.clusters) fill_unmeasured(config, c);
-    result.contrast_reliability = contrast_reliability(m.windows);
+    result.contrast_reliability = contrast_reliability(m.windows, options.epsilon);
     result.impact_reliability = impact_reliability(m.windows);
     return result;
 }

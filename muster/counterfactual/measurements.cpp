@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/counterfactual/measurements.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "muster/core/atomic_file.h"
@@ -12,7 +13,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr const char* kFormat = "muster-calibration-state";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr size_t kLargestFile = size_t{4} << 30;
 
 ordered_json written(const WindowMeasurement& w) {
@@ -50,16 +51,18 @@ WindowMeasurement window_of(const ordered_json& json) {
     return w;
 }
 
-/// All windows have the same layers with the same numbers of experts.
+/// All windows have the same layers with the same numbers of experts, and count as one can.
 bool alike(const std::vector<WindowMeasurement>& windows) {
     for (const WindowMeasurement& w : windows) {
         const auto& first = windows.front().layers;
-        if (w.layers.size() != first.size()) return false;
+        const auto [least, most] = std::minmax({w.hard_rows, w.easy_rows, w.rows});
+        if (w.layers.size() != first.size() || least < 0 || most > w.rows) return false;
         for (size_t l = 0; l < first.size(); ++l) {
             const size_t n = first[l].impact.size();
             const auto& layer = w.layers[l];
             if (layer.impact.size() != n || layer.tokens.size() != n || layer.rank.size() != n ||
-                layer.load.size() != n || layer.numbers.size() != first[l].numbers.size())
+                layer.load.size() != n || layer.numbers.size() != first[l].numbers.size() ||
+                std::any_of(layer.tokens.begin(), layer.tokens.end(), [](auto x) { return x < 0; }))
                 return false;
         }
     }
@@ -87,8 +90,16 @@ std::optional<Measurements> read_measurements(const std::filesystem::path& path,
     try {
         const ordered_json json = ordered_json::parse(text);
         const bool ours = json.at("format") == kFormat && json.at("version") == kVersion;
-        if (!ours) throw Error(path.string(), "is no state of a calibration, expected one");
+        if (!ours)
+            throw Error(path.string(), "is no state of a calibration of version " +
+                                           std::to_string(kVersion) +
+                                           ", expected one; remove it "
+                                           "to begin anew");
         m.settings = json.at("settings").get<std::string>();
+        if (m.settings != settings)
+            throw Error(path.string(),
+                        "was measured on another model or text or with other settings, expected "
+                        "these; remove it to begin anew");
         m.hard_loss = json.at("hard_loss").get<double>();
         m.easy_loss = json.at("easy_loss").get<double>();
         for (const ordered_json& w : json.at("windows")) m.windows.push_back(window_of(w));
@@ -96,10 +107,6 @@ std::optional<Measurements> read_measurements(const std::filesystem::path& path,
         throw Error(path.string(), std::string("is a damaged state of a calibration (") + e.what() +
                                        "), expected one to go on from");
     }
-    if (m.settings != settings)
-        throw Error(path.string(),
-                    "was measured on another model or text or with other settings, expected these; "
-                    "remove it to begin anew");
     if (!alike(m.windows))
         throw Error(path.string(),
                     "is a damaged state of a calibration, expected one to go on from");

@@ -125,7 +125,7 @@ Strata strata_of(Analysis& analysis, std::span<const std::vector<int32_t>> windo
     std::vector<double> losses;
     for (const auto& tokens : windows) {
         analysis.window().read(tokens);
-        Strata::gather(analysis.window(), losses);
+        Strata::gather(analysis.window(), o.lead, losses);
     }
     return Strata::of(losses, o);
 }
@@ -174,7 +174,7 @@ std::vector<MisroutingLayer> analyse_misrouting(const Model& model, Executor& ex
             hard[i].push_back(analysis.measure(layers[i], hard_rows, stream));
             easy[i].push_back(analysis.measure(layers[i], easy_rows, stream + 1));
             if (calibration.progress && !calibration.progress("drawing routes", ++done, total))
-                throw Error("misrouting", "the analysis was stopped");
+                return {};
         }
     }
     std::vector<MisroutingLayer> out;

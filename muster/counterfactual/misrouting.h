@@ -22,7 +22,7 @@ struct MisroutingOptions {
 /// Over the tokens of a stratum, each in one layer.
 struct Misrouting {
     int64_t tokens = 0;
-    Interval better_share;  ///< of the drawn routes, those with a lower loss than the router's
+    Interval better_share;  ///< of the drawn routes, those better than the router's
     Interval any_better;    ///< share of tokens with a better one among those drawn
     Interval best_gain;     ///< nats that the best of those drawn would have saved, or 0
 };
@@ -39,8 +39,8 @@ CalibrationCost misrouting_cost(const Model& model, std::span<const std::vector<
 
 /// Layers of calibration.layers (all), strata by its quantiles, routes of its baseline. Intervals
 /// are bootstraps over windows, the first ones that calibration.seconds leave time for. The draws
-/// are a function of calibration.seed. Throws Error as
-/// calibrate() does.
+/// are a function of calibration.seed. Empty when calibration.progress ended the work. Throws Error
+/// as calibrate() does.
 std::vector<MisroutingLayer> analyse_misrouting(const Model& model, Executor& executor,
                                                 std::span<const std::vector<int32_t>> windows,
                                                 const CalibrationOptions& calibration,

@@ -13,30 +13,30 @@ namespace {
 constexpr int kLongestWindow = 512;
 
 template <typename F>
-std::vector<int> rows_where(const Window& window, F condition) {
+std::vector<int> rows_where(const Window& window, int lead, F condition) {
     std::vector<int> rows;
-    for (int t = kLeadRows; t < window.rows(); ++t)
+    for (int t = lead; t < window.rows(); ++t)
         if (condition(window.losses()[static_cast<size_t>(t)])) rows.push_back(t);
     return rows;
 }
 
 }  // namespace
 
-void Strata::gather(const Window& window, std::vector<double>& losses) {
+void Strata::gather(const Window& window, int lead, std::vector<double>& losses) {
     const auto all = window.losses();
-    for (size_t t = kLeadRows; t < all.size(); ++t) losses.push_back(all[t]);
+    for (auto t = static_cast<size_t>(lead); t < all.size(); ++t) losses.push_back(all[t]);
 }
 
 Strata Strata::of(const std::vector<double>& losses, const CalibrationOptions& options) {
-    return {quantile(losses, options.hard), quantile(losses, options.easy)};
+    return {quantile(losses, options.hard), quantile(losses, options.easy), options.lead};
 }
 
 std::vector<int> Strata::hard(const Window& window) const {
-    return rows_where(window, [this](float loss) { return loss > hard_loss; });
+    return rows_where(window, lead, [this](float loss) { return loss > hard_loss; });
 }
 
 std::vector<int> Strata::easy(const Window& window) const {
-    return rows_where(window, [this](float loss) { return loss < easy_loss; });
+    return rows_where(window, lead, [this](float loss) { return loss < easy_loss; });
 }
 
 int window_tokens(const ModelConfig& config, const CalibrationOptions& o) {
@@ -55,10 +55,17 @@ void check_options(const ModelConfig& config, const CalibrationOptions& o) {
                ", the model's context");
     expect(o.easy > 0 && o.easy <= o.hard && o.hard < 1,
            "quantiles " + text(o.easy) + " and " + text(o.hard), "0 < easy <= hard < 1");
+    expect(o.lead >= 0 && o.lead + kShortestWindow / 2 <= window,
+           "a lead of " + std::to_string(o.lead) + " tokens",
+           "0 to " + std::to_string(window - kShortestWindow / 2) + ", which leaves something");
+    expect(o.epsilon >= 0 && std::isfinite(o.epsilon), "epsilon " + text(o.epsilon), "at least 0");
     expect(o.noise > 0 && o.noise <= 1, "noise " + text(o.noise), "above 0 and at most 1");
     expect(o.draws >= 1 && o.draws <= 1000, std::to_string(o.draws) + " draws", "1 to 1000");
     expect(o.impacts == ImpactRule::users || o.ablation == Ablation::next,
            "impacts at the boundary under shared weight", "the next expert in the place");
+    expect(o.ablation == Ablation::next || baseline_experts(config, o) > 1,
+           "a baseline of 1 expert, whose weight no other can take",
+           "the next expert in the place");
     expect(o.max_shift >= 0, "a shift of " + std::to_string(o.max_shift), "at least 0");
     expect(o.lambda >= 0 && std::isfinite(o.lambda), "lambda " + text(o.lambda), "at least 0");
     expect(o.clusters >= 0, std::to_string(o.clusters) + " clusters", "at least 0");
@@ -69,10 +76,14 @@ void check_options(const ModelConfig& config, const CalibrationOptions& o) {
                "one below " + std::to_string(config.num_layers()));
 }
 
-int budget_reach(const CalibrationOptions& o) {
+int budget_reach(const ModelConfig& config, const CalibrationOptions& o) {
     constexpr int kReach = 2;
     if (o.budgets != BudgetRule::loss) return 0;
-    return o.max_shift > 0 ? o.max_shift : kReach;
+    const int k = baseline_experts(config, o);
+    int most = k;
+    for (const FeedForwardConfig& ff : config.layers)
+        if (!ff.dense()) most = std::max(most, most_experts(ff.router));
+    return std::min(o.max_shift > 0 ? o.max_shift : kReach, std::max(k - 1, most - k));
 }
 
 std::vector<int> measured_layers(const ModelConfig& config, const CalibrationOptions& o) {

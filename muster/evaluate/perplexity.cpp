@@ -174,10 +174,8 @@ class Evaluation {
         for (double& e : r.experts) e /= static_cast<double>(r.all.tokens);
         r.least_activations = scored.least;
         r.most_activations = scored.most;
-        std::vector<double> active = r.experts;
-        for (size_t l = 0; l < active.size(); ++l)
-            if (model_.config().layers[l].dense()) active[l] = 1;
-        r.activated = count_parameters(model_.config()).activated(active);
+        r.activated = activated_parameters(model_.config(), RequestRouting(model_.config(), policy),
+                                           r.experts);
         return r;
     }
 

@@ -178,7 +178,8 @@ std::unique_ptr<Items> prepare(const Model& model, const Task& task,
 }
 
 /// Experts and tokens over all records; the records' sums become means.
-void add_up(std::vector<TaskRecord>& records, const ModelConfig& config, TaskPolicyResult& out) {
+void add_up(std::vector<TaskRecord>& records, const ModelConfig& config,
+            const RoutingPolicy& policy, TaskPolicyResult& out) {
     out.experts.assign(config.layers.size(), 0);
     for (TaskRecord& r : records) {
         out.tokens += r.tokens;
@@ -188,16 +189,14 @@ void add_up(std::vector<TaskRecord>& records, const ModelConfig& config, TaskPol
         }
     }
     int moe_layers = 0;
-    std::vector<double> active(config.layers.size(), 1);
-    for (size_t l = 0; l < active.size(); ++l) {
+    for (size_t l = 0; l < out.experts.size(); ++l) {
         if (out.tokens > 0) out.experts[l] /= static_cast<double>(out.tokens);
         if (config.layers[l].dense()) continue;
         ++moe_layers;
-        active[l] = out.experts[l];
         out.mean_experts += out.experts[l];
     }
     if (moe_layers > 0) out.mean_experts /= moe_layers;
-    out.activated = count_parameters(config).activated(active);
+    out.activated = activated_parameters(config, RequestRouting(config, policy), out.experts);
 }
 
 /// Throws Error for policies that a task cannot be evaluated under.
@@ -254,7 +253,7 @@ TaskResult evaluate_task(const Model& model, const Task& task, const std::vector
                 throw Error("task", "the evaluation was stopped");
         });
         r.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-        add_up(records, model.config(), r);
+        add_up(records, model.config(), policy, r);
         const auto values = finish(records, task, items, r.policy, options);
         if (base.empty()) {
             base = values;

@@ -112,8 +112,14 @@ class Tuning {
         double most = 1;
         for (int l = 0; l < model_.config().num_layers(); ++l)
             if (!model_.config().layers[static_cast<size_t>(l)].dense())
-                most = std::max(most, expected_experts(model_.config(), own, l));
+                most = std::max(most, known_or_seen(expected_experts(model_.config(), own, l)));
         return std::min(most_, static_cast<int>(std::ceil(most)));
+    }
+
+    /// Where the checkpoint does not say how many its tokens take (below 0): what came of it.
+    double known_or_seen(double experts) const {
+        if (experts >= 0) return experts;
+        return result_.tried.empty() ? most_ : result_.tried.front().experts;
     }
 
     /// Halves between a value that costs little and one that costs much.

@@ -75,6 +75,7 @@ Scheduler::~Scheduler() {
 uint64_t Scheduler::submit(Request request) {
     Generation::check(model_.config(), request.prompt, context_, request.generate);
     RequestRouting routing = generation_routing(model_.config(), request.policy);
+    routing.set_seed(request.generate.sampler.seed);
     uint64_t id = 0;
     {
         const std::lock_guard lock(mutex_);
@@ -165,7 +166,7 @@ void Scheduler::start(Slot& slot, Waiting w) {
     if (slot.common(w) == 0) slot.cache.truncate(0);
     slot.id = w.id;
     slot.done = std::move(w.request.on_done);
-    const bool moves = w.routing.controlled() || w.routing.timed();
+    const bool moves = w.routing.controlled() || w.routing.timed() || w.routing.random();
     slot.policy = moves ? "" : w.routing.policy().to_string();
     slot.routing = std::make_unique<RequestRouting>(std::move(w.routing));
     try {
@@ -224,7 +225,6 @@ bool Scheduler::step() {
               [](const Generation* a, const Generation* b) { return a->started() < b->started(); });
     PassOptions pass;
     pass.trace = options_.trace;
-    pass.seed = options_.seed;
     if (!active_.empty()) passes_.run(active_, pass);
     complete();
     return true;

@@ -22,7 +22,6 @@ struct SchedulerOptions {
     int max_rows = 256;     ///< of one pass, at least `sequences`
     int prompt_rows = 0;    ///< most rows of prompts in a pass that also writes; 0: what has room
     size_t waiting = 1024;  ///< most requests that wait
-    uint64_t seed = 0;      ///< for random selection
     Compute compute = Compute::f32;
     DType kv = DType::f32;  ///< of keys and values: f32, f16 or q8_0
     TraceSink* trace = nullptr;
@@ -47,11 +46,13 @@ struct Request {
 /// policy, sampler and limits, share passes (continuous batching), so that weights are read once
 /// for all of them. Requests begin in the order in which they came, as soon as a cache is free; a
 /// cache whose tokens begin like the prompt, computed under the same policy, is preferred and its
-/// prefix kept, except under `mean:` and `speed:`, whose state belongs to one request.
+/// prefix kept, except under policies whose state belongs to one request (`mean:`, `speed:`, plans
+/// with context clusters) and under random ones.
 ///
 /// submit(), cancel() and load() may be called from any thread, also from callbacks. step() and
 /// run() belong to one thread at a time, on which all callbacks are called. Model and executor
-/// outlive the scheduler. Answers are those of a Session with the same seed, to rounding.
+/// outlive the scheduler. Answers are those of a Session whose seed, also of random selection, is
+/// that of the request's sampler, to rounding.
 class Scheduler {
   public:
     /// Throws Error when the numbers make no sense, std::bad_alloc.

@@ -39,10 +39,11 @@ class SchedulerTest : public ::testing::Test {
     }
     /// Request i of a series: policies, lengths, samplers and limits differ.
     Request request(int i) const {
-        static const char* const kPolicies[] = {"model", "top-k:1", "top-p:0.5", "relative:0.3"};
+        static const char* const kPolicies[] = {"model", "top-k:1", "top-p:0.5", "relative:0.3",
+                                                "random:2"};
         Request r;
         r.prompt = random_tokens(model_->config(), 3 + 5 * (i % 4), static_cast<uint64_t>(i));
-        r.policy = RoutingPolicy::parse(kPolicies[i % 4]);
+        r.policy = RoutingPolicy::parse(kPolicies[i % 5]);
         r.generate.max_tokens = 4 + 3 * (i % 3);
         r.generate.sampler.temperature = i % 2 == 0 ? 0 : 0.8;
         r.generate.sampler.seed = static_cast<uint64_t>(100 + i);
@@ -69,6 +70,7 @@ class SchedulerTest : public ::testing::Test {
     Answer alone(const Request& request) {
         SessionOptions o;
         o.policy = request.policy;
+        o.seed = request.generate.sampler.seed;
         Session session(*model_, team_, o);
         Answer answer;
         GenerateOptions generate = request.generate;
@@ -164,6 +166,7 @@ TEST_F(SchedulerTest, EveryPolicyIsItselfInSharedPasses) {
         const Request r = request(i, alone[i]);
         SessionOptions o;
         o.policy = r.policy;
+        o.seed = r.generate.sampler.seed;
         Session(*model_, team_, o).generate(r.prompt, r.generate);
         EXPECT_EQ(alone[i].experts.size(), 60u);
     }

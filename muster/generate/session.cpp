@@ -28,7 +28,9 @@ Session::Session(const Model& model, Executor& executor, const SessionOptions& o
       end_tokens_(end_tokens(model)),
       routing_(generation_routing(model.config(), options.policy)),
       cache_(model.config(), context_of(model, options), options.kv),
-      passes_(model, executor, std::min(options.max_rows, cache_.capacity()), options.compute) {}
+      passes_(model, executor, std::min(options.max_rows, cache_.capacity()), options.compute) {
+    routing_.set_seed(options.seed);
+}
 
 GenerateResult Session::generate(std::span<const int32_t> prompt, const GenerateOptions& options) {
     Generation generation({model_, end_tokens_, cache_, routing_}, {prompt.begin(), prompt.end()},
@@ -37,7 +39,6 @@ GenerateResult Session::generate(std::span<const int32_t> prompt, const Generate
     Generation* const alone[] = {&generation};
     PassOptions pass;
     pass.trace = options_.trace;
-    pass.seed = options_.seed;
     while (!generation.finished()) passes_.run(alone, pass);
     return generation.result();
 }
@@ -46,12 +47,14 @@ void Session::set_policy(const RoutingPolicy& policy) {
     RequestRouting routing = generation_routing(model_.config(), policy);
     mixed_ = mixed_ || (cache_.length() > 0 && policy.to_string() != routing_.policy().to_string());
     routing_ = std::move(routing);
+    routing_.set_seed(options_.seed);
     options_.policy = policy;
 }
 
 CacheIdentity Session::identity() const {
     const RoutingPolicy& policy = routing_.policy();
     std::string text = policy.to_string();
+    if (routing_.random()) text += "@" + std::to_string(routing_.seed());
     // A plan's name may come to stand for another plan.
     const auto plan = model_.config().plans.find(policy.plan);
     if (policy.selection == Selection::plan && plan != model_.config().plans.end()) {

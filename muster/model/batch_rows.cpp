@@ -21,6 +21,7 @@ int BatchRows::sequence_of(KvCache* cache) {
 void BatchRows::clear() {
     for (auto* list : {&tokens, &positions32, &sequences}) list->clear();
     positions.clear(), wanted.clear(), runs.clear(), routing.clear(), routings.clear();
+    seeds.clear();
     caches.clear(), next_.clear();
 }
 
@@ -30,6 +31,7 @@ void BatchRows::add(int32_t token, int64_t position, int sequence, RequestRoutin
     positions32.push_back(static_cast<int32_t>(position));
     sequences.push_back(sequence);
     routing.push_back(of);
+    seeds.push_back(of != nullptr ? of->seed() : 0);
     if (of != nullptr && std::find(routings.begin(), routings.end(), of) == routings.end())
         routings.push_back(of);
 }

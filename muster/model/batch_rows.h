@@ -25,6 +25,7 @@ struct BatchRows {
     std::vector<int> wanted;  ///< rows whose final hidden state is kept
     std::vector<Run> runs;
     std::vector<RequestRouting*> routing;        ///< [T]
+    std::vector<uint64_t> seeds;                 ///< [T] of random selection
     std::vector<RequestRouting*> routings;       ///< distinct ones
     std::vector<KvCache*> caches;                ///< by sequence number
     std::vector<const ResolvedRouter*> routers;  ///< [T] scratch of one layer

@@ -233,7 +233,9 @@ ParameterCounts count_parameters(const ModelConfig& c) {
     n.per_token_fixed = d;  // final norm
     n.total = n.embedding + n.head;
     for (const FeedForwardConfig& ff : c.layers) {
-        int64_t fixed = attention + matrices * d * ff.shared_width + (ff.shared_gate ? d : 0);
+        const int64_t shared = matrices * d * ff.shared_width + (ff.shared_gate ? d : 0);
+        n.shared.push_back(static_cast<double>(shared));
+        int64_t fixed = attention + shared;
         if (!ff.dense()) fixed += ff.experts() * (d + ff.router_bias);
         const int64_t widths = std::accumulate(ff.widths.begin(), ff.widths.end(), int64_t{0});
         int64_t experts = matrices * d * widths;

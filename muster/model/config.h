@@ -121,6 +121,7 @@ struct ParameterCounts {
     /// experts per token.
     double activated(const std::vector<double>& experts_per_layer) const;
     std::vector<double> per_expert;  ///< [layers] mean parameters of one routed expert
+    std::vector<double> shared;      ///< [layers] of shared experts with their gate, in the fixed
 };
 ParameterCounts count_parameters(const ModelConfig& config);
 

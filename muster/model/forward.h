@@ -48,7 +48,6 @@ struct PassOptions {
     /// [L] routes to take instead of routing: a row at position t takes entry t of its layer's
     /// table (dense layers: ignored). Empty: route.
     std::span<const RouteTable> fixed_routes = {};
-    uint64_t seed = 0;  ///< for random selection
 };
 
 /// Scratch memory and threads of forward passes over one model: allocated for `max_rows` rows and

@@ -211,7 +211,7 @@ void ForwardContext::Impl::choose_experts(int l, const PassOptions& options) {
     const int n = config.layers[l].experts();
     const MatrixView<const float> values = rows_of(router_logits, n);
     const RouteContext context{
-        .token_ids = batch.tokens, .positions = batch.positions, .layer = l, .seed = options.seed};
+        .token_ids = batch.tokens, .positions = batch.positions, .layer = l, .seeds = batch.seeds};
     const RouterParameters& parameters = model.weights().layers[l].router_parameters;
     if (batch.routings.size() == 1) {
         route(values, batch.routings[0]->layer(l), parameters, context, route_scratch, routes);

@@ -393,6 +393,10 @@ TEST(ForwardPass, ContextsFollowTheTextHoweverPassesAreCut) {
     EXPECT_EQ(copy.resume(70), 64);
     const ReadUnder less(model, std::span(tokens).first(64), 64, serial, "plan:p");
     EXPECT_EQ(copy.controller_state(), less.routing.controller_state());
+    EXPECT_EQ(copy.resume(31), 16);
+    const ReadUnder few(model, std::span(tokens).first(16), 64, serial, "plan:p");
+    EXPECT_EQ(copy.controller_state(), few.routing.controller_state());
+    EXPECT_EQ(copy.resume(7), 0);
     copy.restart();
     EXPECT_EQ(copy.context_cluster(), -1);
 }
@@ -421,16 +425,16 @@ TEST(ForwardPass, AContextTakesItsOwnImpacts) {
         return std::pair(routes.experts, routing.context_cluster());
     };
     EXPECT_EQ(read("plan:p,use=global", 40).second, -1);
-    EXPECT_EQ(read("plan:p", 31).second, -1);
-    EXPECT_GE(read("plan:p", 32).second, 0);
-    EXPECT_EQ(read("plan:p", 31).first, read("plan:p,use=global", 31).first);
+    EXPECT_EQ(read("plan:p", 7).second, -1);
+    EXPECT_GE(read("plan:p", 8).second, 0) << "prompts may be short";
+    EXPECT_EQ(read("plan:p", 7).first, read("plan:p,use=global", 7).first);
     EXPECT_NE(read("plan:p", 40).first, read("plan:p,use=global", 40).first);
 }
 
 TEST(ForwardPass, APassThatFailsSaysNothingOfTheContext) {
     Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     model.add_plan("p", testing::random_plan(model, 2, 3));
-    const auto tokens = random_tokens(model.config(), 32);
+    const auto tokens = random_tokens(model.config(), 8);
     SerialExecutor executor;
     const ReadUnder whole(model, tokens, 32, executor, "plan:p");
     struct Failure : TraceSink {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -11,6 +12,8 @@
 
 namespace muster {
 namespace {
+
+constexpr int kEarly[] = {8, 16};  // more positions at which a context is chosen
 
 const ActivationPlan& plan_of(const ModelConfig& config, const RoutingPolicy& policy) {
     const auto found = config.plans.find(policy.plan);
@@ -29,9 +32,16 @@ ResolvedRouter resolve_planned(const ModelConfig& config, const RoutingPolicy& p
     top_k.selection = Selection::top_k;
     std::vector<int> most;
     for (const FeedForwardConfig& ff : config.layers) most.push_back(most_experts(ff.router));
-    top_k.values = {static_cast<double>(plan.budgets(use, most)[l])};
+    top_k.values = {static_cast<double>(plan.budgets(use, most, policy.deal.value_or(0))[l])};
     ResolvedRouter router = resolve(top_k, config.layers[l].router, l, config.num_layers());
-    router.boost = plan.boosts(l, use, policy.lambda.value_or(plan.lambda));
+    if (top_k.values[0] > most_experts(router))
+        throw Error("routing", "plan '" + policy.plan + "' gives layer " + std::to_string(l) + " " +
+                                   std::to_string(static_cast<int>(top_k.values[0])) +
+                                   " experts per token, expected at most " +
+                                   std::to_string(most_experts(router)) +
+                                   ", which is what groups, bans and max leave");
+    router.boost =
+        plan.boosts(l, use, policy.lambda.value_or(plan.lambda), -1, policy.deal.value_or(0));
     return router;
 }
 
@@ -136,7 +146,8 @@ RequestRouting::RequestRouting(const ModelConfig& config, const RoutingPolicy& p
             for (const int l : held) add_control(config, {l});
         }
     }
-    const size_t windows = static_cast<size_t>(std::max(config.context, 1)) / kWindow + 2;
+    const size_t windows =
+        static_cast<size_t>(std::max(config.context, 1)) / kWindow + 2 + std::size(kEarly);
     history_.reserve(windows * state_size());
     begin_at(0);
     apply();
@@ -150,7 +161,8 @@ void RequestRouting::follow_plan(const ModelConfig& config) {
     for (int c = -1; c < static_cast<int>(plan.clusters.size()); ++c) {
         auto& of = boosts_.emplace_back();
         for (int l = 0; l < config.num_layers(); ++l)
-            of.push_back(plan.boosts(l, use, policy_.lambda.value_or(plan.lambda), c));
+            of.push_back(plan.boosts(l, use, policy_.lambda.value_or(plan.lambda), c,
+                                     policy_.deal.value_or(0)));
     }
 }
 
@@ -191,6 +203,12 @@ bool RequestRouting::needs_whole_batch() const noexcept {
     });
 }
 
+bool RequestRouting::random() const noexcept {
+    return std::any_of(layers_.begin(), layers_.end(), [](const ResolvedRouter& r) {
+        return r.spec.selection == Selection::random;
+    });
+}
+
 void RequestRouting::apply() {
     for (const Control& control : controls_)
         for (const int l : control.layers) layers_[l].p = control.controller.p();
@@ -203,9 +221,24 @@ void RequestRouting::apply() {
         if (router.spec.selection == Selection::speed) router.p = speed_->p();
 }
 
+/// How often the state moves in a sequence of so many positions.
+int64_t RequestRouting::moves_before(int64_t position) const noexcept {
+    if (!context_ || position < kEarly[0]) return position / kWindow;
+    return position / kWindow + (position < kEarly[1] ? 1 : 2);
+}
+
+/// The last position, up to this one, at which the state moves or the sequence begins.
+int64_t RequestRouting::last_move(int64_t position) const noexcept {
+    if (position >= kWindow || !context_) return position / kWindow * kWindow;
+    return position < kEarly[0] ? 0 : position < kEarly[1] ? kEarly[0] : kEarly[1];
+}
+
 int RequestRouting::rows_until_update(int64_t position) const noexcept {
-    return controlled() ? kWindow - static_cast<int>(position % kWindow)
-                        : std::numeric_limits<int>::max();
+    if (!controlled()) return std::numeric_limits<int>::max();
+    if (context_)
+        for (const int early : kEarly)
+            if (position < early) return early - static_cast<int>(position);
+    return kWindow - static_cast<int>(position % kWindow);
 }
 
 size_t RequestRouting::state_size() const noexcept {
@@ -263,7 +296,7 @@ void RequestRouting::end_pass() {
     if (!controlled()) return;
     if (context_) context_->take();
     const auto known = static_cast<int64_t>(history_.size() / state_size());
-    const int64_t ended = position_ / kWindow - begin_ / kWindow + 1 - known;
+    const int64_t ended = moves_before(position_) - moves_before(begin_) + 1 - known;
     if (ended == 0) return;
     for (Control& control : controls_) {
         const auto counts = static_cast<double>(control.layers.size()) * window_rows_;
@@ -308,9 +341,9 @@ int RequestRouting::resume(int position) {
         restore_window(0);
         begin_at(position);
     } else {
-        const int64_t window = position / kWindow - begin_ / kWindow;
+        const int64_t window = moves_before(position) - moves_before(begin_);
         restore_window(static_cast<size_t>(window));
-        position_ = window == 0 ? begin_ : position / kWindow * kWindow;
+        position_ = window == 0 ? begin_ : last_move(position);
     }
     return static_cast<int>(position_);
 }
@@ -356,7 +389,7 @@ void RequestRouting::restore_controllers(std::span<const double> state) {
         state[1] < state[0] || state[2] < 0 || state[2] > kWindow)
         fail();
     const auto begin = static_cast<int64_t>(state[0]), position = static_cast<int64_t>(state[1]);
-    const auto windows = static_cast<size_t>(position / kWindow - begin / kWindow + 1);
+    const auto windows = static_cast<size_t>(moves_before(position) - moves_before(begin) + 1);
     if (state.size() / size < windows || state.size() != kHead + open + size * (windows + 1))
         fail();
     begin_ = begin;
@@ -383,6 +416,17 @@ double expected_experts(const ModelConfig& config, const RequestRouting& routing
         default:
             return config.mean_experts.empty() ? -1 : config.mean_experts[l];
     }
+}
+
+double activated_parameters(const ModelConfig& config, const RequestRouting& routing,
+                            std::vector<double> experts) {
+    const ParameterCounts counts = count_parameters(config);
+    double idle = 0;
+    for (int l = 0; l < config.num_layers(); ++l) {
+        if (config.layers[l].dense()) experts[static_cast<size_t>(l)] = 1;
+        if (!routing.layer(l).shared) idle += counts.shared[static_cast<size_t>(l)];
+    }
+    return counts.activated(experts) - idle;
 }
 
 }  // namespace muster

@@ -23,13 +23,20 @@ namespace muster {
 /// are independent. Not thread-safe.
 class RequestRouting {
   public:
-    /// Positions between two moves.
+    /// Positions between two moves. A context is chosen after 8 and 16 positions too: prompts may
+    /// be short.
     static constexpr int kWindow = 32;
 
     /// `policy` `model` means the model's own default policy; its other keys are laid on top.
     /// Throws Error when the policy cannot work on this model.
     RequestRouting(const ModelConfig& config, const RoutingPolicy& policy);
     explicit RequestRouting(const ModelConfig& config) : RequestRouting(config, RoutingPolicy{}) {}
+
+    /// Of Selection::random; 0 at first. Whoever keeps what was computed must know whether it
+    /// counts.
+    void set_seed(uint64_t seed) noexcept { seed_ = seed; }
+    uint64_t seed() const noexcept { return seed_; }
+    bool random() const noexcept;
 
     /// As given.
     const RoutingPolicy& policy() const noexcept { return policy_; }
@@ -91,6 +98,8 @@ class RequestRouting {
     void add_control(const ModelConfig& config, const std::vector<int>& layers);
     void make_speed(const ModelConfig& config, const std::vector<int>& layers);
     void follow_plan(const ModelConfig& config);
+    int64_t moves_before(int64_t position) const noexcept;
+    int64_t last_move(int64_t position) const noexcept;
     /// Gives the layers what the state says.
     void apply();
     void begin_at(int64_t position);
@@ -101,6 +110,7 @@ class RequestRouting {
     void restore_window(size_t window);
 
     RoutingPolicy policy_;
+    uint64_t seed_ = 0;
     std::vector<ResolvedRouter> layers_;
     std::vector<Control> controls_;
     std::optional<SpeedController> speed_;
@@ -117,5 +127,11 @@ class RequestRouting {
 /// else config.mean_experts, which holds for the model's own policy; -1 when unknown; 1 for a dense
 /// layer.
 double expected_experts(const ModelConfig& config, const RequestRouting& routing, int l);
+
+/// Parameters activated per token under `routing` (DESIGN's measure), with so many routed experts
+/// [L] per token: those of shared experts count where they run. A dense layer's one expert counts
+/// whatever stands in its place.
+double activated_parameters(const ModelConfig& config, const RequestRouting& routing,
+                            std::vector<double> experts);
 
 }  // namespace muster

@@ -12,13 +12,13 @@
 namespace muster {
 namespace {
 
-constexpr uint64_t kDeal = 0x706c616e;  // of the random controls: the same in every run
+constexpr uint64_t kDeal = 0x706c616e;  // of the random controls
 
-/// A permutation of n things, a function of n and the stream.
-std::vector<int> dealt(size_t n, uint64_t stream) {
+/// A permutation of n things, a function of all of its arguments.
+std::vector<int> dealt(size_t n, int deal, uint64_t stream) {
     std::vector<int> order(n);
     std::iota(order.begin(), order.end(), 0);
-    Random random(mix64(kDeal) + stream);
+    Random random(mix64(kDeal + static_cast<uint64_t>(deal)) + stream);
     random.shuffle(std::span(order));
     return order;
 }
@@ -26,11 +26,11 @@ std::vector<int> dealt(size_t n, uint64_t stream) {
 /// Deals the budgets of MoE layers, which are above 0, to these layers at random. The greatest
 /// choose first: whoever fits them leaves the others room, for every layer that has room for a
 /// greater budget has room for a smaller one.
-void deal(std::vector<int>& budgets, std::span<const int> most) {
+void deal_out(std::vector<int>& budgets, std::span<const int> most, int deal) {
     MUSTER_ASSERT(most.size() == budgets.size());
     std::vector<int> left;
     std::vector<size_t> free;
-    for (const int layer : dealt(budgets.size(), 0)) {
+    for (const int layer : dealt(budgets.size(), deal, 0)) {
         if (budgets[static_cast<size_t>(layer)] == 0) continue;
         free.push_back(static_cast<size_t>(layer));
         left.push_back(budgets[free.back()]);
@@ -60,6 +60,9 @@ bool sensible(const std::vector<T>& values, double low, double high) {
     });
 }
 
+/// As how many tokens of a cluster the impact over all contexts counts.
+constexpr double kPriorTokens = 8;
+
 /// What has been measured of a layer's experts.
 struct Impacts {
     std::vector<double> mean;
@@ -74,9 +77,12 @@ Impacts impacts_of(const ActivationPlan& plan, int l, int cluster) {
         double mean = experts[e].impact.mean;
         if (cluster >= 0) {
             const ContextCluster& c = plan.clusters[static_cast<size_t>(cluster)];
-            if (c.tokens[static_cast<size_t>(l)][e] > 0) {
+            const auto tokens = static_cast<double>(c.tokens[static_cast<size_t>(l)][e]);
+            if (tokens > 0) {
+                const double prior = known ? kPriorTokens : 0;
+                mean = (tokens * c.impact[static_cast<size_t>(l)][e] + prior * mean) /
+                       (tokens + prior);
                 known = true;
-                mean = c.impact[static_cast<size_t>(l)][e];
             }
         }
         out.mean.push_back(mean);
@@ -131,18 +137,19 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
     }
 }
 
-std::vector<int> ActivationPlan::budgets(PlanUse use, std::span<const int> most) const {
+std::vector<int> ActivationPlan::budgets(PlanUse use, std::span<const int> most, int deal) const {
     std::vector<int> out;
     for (const LayerEvidence& layer : layers) out.push_back(layer.budget);
     if (use == PlanUse::experts || use == PlanUse::random_experts) {
         for (int& k : out) k = k > 0 ? experts_per_token : 0;
     } else if (use == PlanUse::random_layers || use == PlanUse::random) {
-        deal(out, most);
+        deal_out(out, most, deal);
     }
     return out;
 }
 
-std::vector<float> ActivationPlan::boosts(int l, PlanUse use, double weight, int cluster) const {
+std::vector<float> ActivationPlan::boosts(int l, PlanUse use, double weight, int cluster,
+                                          int deal) const {
     if (!takes_impacts(use)) return {};
     const Impacts impacts = impacts_of(*this, l, cluster);
     double low = 0, high = 0;
@@ -159,7 +166,7 @@ std::vector<float> ActivationPlan::boosts(int l, PlanUse use, double weight, int
             if (impacts.known[e])
                 out[e] = static_cast<float>(weight * (impacts.mean[e] - low) / (high - low));
     if (use != PlanUse::random_experts && use != PlanUse::random) return out;
-    const std::vector<int> order = dealt(out.size(), 1 + static_cast<uint64_t>(l));
+    const std::vector<int> order = dealt(out.size(), deal, 1 + static_cast<uint64_t>(l));
     std::vector<float> mixed(out.size());
     for (size_t e = 0; e < out.size(); ++e) mixed[e] = out[static_cast<size_t>(order[e])];
     return mixed;

@@ -66,13 +66,14 @@ struct ActivationPlan {
     void check(std::span<const int> experts, std::string_view where = "plan") const;
 
     /// Budgets [L] under `use`. `most` [L]: how many experts a token can get in each layer, which
-    /// those dealt at random keep to.
-    std::vector<int> budgets(PlanUse use, std::span<const int> most) const;
+    /// those dealt at random keep to; `deal`: which of the random deals.
+    std::vector<int> budgets(PlanUse use, std::span<const int> most, int deal = 0) const;
     /// What is added to the scores of layer `l` for selection: lambda times the impacts, normalised
     /// to [0, 1] over the layer's experts with evidence; 0 for the others, and for all where they
     /// are equal. Empty where `use` takes no impacts. `cluster` < 0: the one table for all
-    /// contexts.
-    std::vector<float> boosts(int l, PlanUse use, double weight, int cluster = -1) const;
+    /// contexts; else the cluster's impacts, drawn towards the one table's where it has few tokens.
+    std::vector<float> boosts(int l, PlanUse use, double weight, int cluster = -1,
+                              int deal = 0) const;
 
     /// JSON, format `muster-activation-plan`, version 1 (docs/file-formats.md).
     std::string to_json() const;

@@ -18,6 +18,16 @@ constexpr const char* kFormat = "muster-activation-plan";
 constexpr int kVersion = 1;
 constexpr size_t kLargestFile = size_t{256} << 20;
 
+/// Deeper than anything in a plan. Writing a document takes the stack's depth of it.
+constexpr int kDeepest = 16;
+
+ordered_json parsed(std::string_view text) {
+    return ordered_json::parse(text, [](int depth, auto /*event*/, const auto& /*value*/) {
+        if (depth > kDeepest) throw std::invalid_argument("lists nested at most 16 deep");
+        return true;
+    });
+}
+
 std::string hex(uint64_t x) { return fmt::format("{:016x}", x); }
 
 uint64_t from_hex(const std::string& text) {
@@ -139,7 +149,7 @@ ActivationPlan ActivationPlan::from_json(std::string_view text, std::string_view
                                "), expected one that muster calibrate wrote");
     };
     try {
-        return plan_of(ordered_json::parse(text));
+        return plan_of(parsed(text));
     } catch (const ordered_json::exception& e) {
         fail(e.what());
     } catch (const std::logic_error& e) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "muster/core/error.h"
 #include "muster/core/test_directory.h"
@@ -41,7 +42,7 @@ ActivationPlan with_cluster() {
     ActivationPlan plan = sample();
     plan.clusters.push_back({1,
                              {{1, 0, 0, 0}, {}, {1, 0, 0, 0}, {1, 0, 0, 0}},
-                             {{1.25, 9, 9, 9}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}},
+                             {{4.25, 9, 9, 9}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}},
                              {{1, 0, 0, 0}, {}, {0, 0, 0, 0}, {0, 0, 0, 0}}});
     return plan;
 }
@@ -83,6 +84,11 @@ TEST(ActivationPlan, DamagedTextsAreRefused) {
         damaged.replace(damaged.find(from), from.size(), to);
         EXPECT_THROW(ActivationPlan::from_json(damaged, "x"), Error) << to;
     }
+    // So deep that whoever goes down it leaves the stack.
+    std::string deep = text;
+    const std::string nested = std::string(2'000'000, '[') + std::string(2'000'000, ']');
+    deep.replace(deep.find("{\"draws\":8}"), 11, "{\"draws\":" + nested + "}");
+    EXPECT_THROW(ActivationPlan::from_json(deep, "x"), Error);
 }
 
 std::string refusal(const ActivationPlan& plan) {
@@ -135,6 +141,9 @@ TEST(ActivationPlan, BudgetsOfTheControlsKeepTheTotal) {
         EXPECT_EQ(dealt[1], 0);
         std::sort(dealt.begin(), dealt.end());
         EXPECT_THAT(dealt, ElementsAre(0, 1, 2, 3));
+        std::set<std::vector<int>> deals;
+        for (int deal = 0; deal < 20; ++deal) deals.insert(plan.budgets(use, kExperts, deal));
+        EXPECT_EQ(deals.size(), 6u) << "all orders of three budgets";
         // Only the third layer has room for 3, only it and the first for 2.
         EXPECT_THAT(plan.budgets(use, std::vector<int>{2, 1, 3, 1}), ElementsAre(2, 0, 3, 1));
     }
@@ -155,8 +164,9 @@ TEST(ActivationPlan, BoostsAreNormalisedOverWhatIsKnown) {
 
 TEST(ActivationPlan, AClusterSpeaksWhereItHasEvidence) {
     const ActivationPlan plan = with_cluster();
-    // Impacts 1.25 (the cluster's), 0 and 0.25 (of all contexts), and one unknown.
-    EXPECT_THAT(plan.boosts(0, PlanUse::both, 1, 0), ElementsAre(1, 0, 0.2f, 0));
+    // Impacts of all contexts: -0.25, 0, 0.25, and one unknown. The cluster has one token with 4.25
+    // for the first: (4.25 - 8 * 0.25) / 9 = 0.25.
+    EXPECT_THAT(plan.boosts(0, PlanUse::both, 1, 0), ElementsAre(1, 0, 1, 0));
 }
 
 }  // namespace

@@ -11,9 +11,7 @@ namespace muster {
 namespace {
 
 constexpr double kUnit = 4294967296.0;  // 2^32
-/// Of what came before a window of 32 rows: about as many rows count as a window of calibration
-/// has, 512.
-constexpr double kKept = 1 - 32.0 / 512;
+constexpr double kMemory = 512;         // rows that count, about: those of a window of calibration
 
 }  // namespace
 
@@ -57,9 +55,10 @@ void ContextChoice::take() noexcept {
 }
 
 void ContextChoice::end_window(int rows) noexcept {
+    const double kept = std::max(0.0, 1 - rows / kMemory);
     for (size_t c = 0; c < norms_.size(); ++c)
-        before_[c] = kKept * before_[c] + static_cast<double>(window_[c]) / kUnit;
-    before_rows_ = kKept * before_rows_ + rows;
+        before_[c] = kept * before_[c] + static_cast<double>(window_[c]) / kUnit;
+    before_rows_ = kept * before_rows_ + rows;
     restart_window();
     choose();
 }

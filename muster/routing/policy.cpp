@@ -170,6 +170,7 @@ constexpr Key kKeys[] = {
     {"shared", read_shared},
     {"use", read_use},
     {"lambda", read_lambda},
+    {"deal", [](Text p, Text v, RoutingPolicy& r) { set_once(p, r.deal, read_int(p, v, 0)); }},
 };
 
 void read_key(std::string_view part, RoutingPolicy& policy) {
@@ -197,6 +198,8 @@ void check_contradictions(const RoutingPolicy& policy) {
             if (set) fail(key, "does not go with a plan, which sets the number", "no such key");
     if (policy.selection != Selection::plan && (policy.use || policy.lambda))
         fail(policy.use ? "use" : "lambda", "says nothing without a plan", "plan:NAME before it");
+    if (policy.deal && !is_random(policy.use.value_or(PlanUse::both)))
+        fail("deal", "says nothing where nothing is dealt", "use=random, or a random part");
     if (policy.selection != Selection::expert_choice) return;
     const auto refuse = [](std::string_view key, bool set) {
         if (set) fail(key, "does not go with expert-choice, where experts choose", "no such key");
@@ -257,6 +260,7 @@ std::string RoutingPolicy::to_string() const {
     if (shared) add("shared", *shared ? "on" : "off");
     if (use) add("use", name_of(kPlanUseNames, *use).name);
     if (lambda) add("lambda", number_text(*lambda));
+    if (deal) add("deal", std::to_string(*deal));
     return text;
 }
 

@@ -41,6 +41,8 @@ enum class PlanUse : uint8_t {
     random,          ///< both of them
 };
 
+constexpr bool is_random(PlanUse use) noexcept { return use >= PlanUse::random_layers; }
+
 constexpr bool takes_impacts(PlanUse use) noexcept {
     return use != PlanUse::layers && use != PlanUse::random_layers;
 }
@@ -59,6 +61,7 @@ struct RoutingPolicy {
     std::string plan;              ///< the name of the selection `plan`
     std::optional<PlanUse> use;    ///< key `use`, of `plan`
     std::optional<double> lambda;  ///< key `lambda`, of `plan`: in place of the plan's own
+    std::optional<int> deal;       ///< key `deal`: which of the random deals of a control (0)
     std::optional<Score> score;    ///< key `score`
     std::optional<Weighting> weight;  ///< key `weight`: raw, renorm, softmax, uniform
     std::optional<double> scale;      ///< key `weight=scale:x`, which may stand beside a `weight`:

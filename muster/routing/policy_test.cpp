@@ -102,6 +102,7 @@ RoutingPolicy random_policy(Random& random) {
         p.plan = "a plan/" + std::to_string(random.below(100));
         if (maybe()) p.use = kPlanUseNames[random.below(std::size(kPlanUseNames))].value;
         if (maybe()) p.lambda = random.uniform();
+        if (p.use && is_random(*p.use) && maybe()) p.deal = static_cast<int>(random.below(99));
     }
     if (maybe()) p.score = kScoreNames[random.below(std::size(kScoreNames))].value;
     if (maybe()) p.weight = kWeightingNames[random.below(std::size(kWeightingNames))].value;
@@ -143,6 +144,8 @@ TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
         {"plan:x,use=some", "'use=some'", "both, global, layers, experts"},
         {"plan:x,lambda=-1", "'lambda=-1'", "a weight from 0"},
         {"top-k:2,lambda=1", "'lambda'", "plan:NAME before it"},
+        {"plan:x,use=layers,deal=1", "'deal'", "use=random"},
+        {"plan:x,use=random,deal=-1", "'deal=-1'", "a whole number from 0"},
         {"top-k:2,use=layers", "'use'", "plan:NAME before it"},
         {"speed:0", "'speed:0'", "a positive number of tokens per second"},
         {"speed:20/30", "'speed:20/30'", "one speed for all layers"},
@@ -178,7 +181,7 @@ TEST(RoutingPolicy, BadTextsNameThePartAndWhatWasExpected) {
         {"top-k:4,max", "'max'", "key=value"},
         {"top-k:4,max=", "'max='", "key=value"},
         {"top-k:4,=3", "'=3'", "score, weight, min"},
-        {"top-k:4,k=3", "'k=3'", "force, shared, use or lambda"},
+        {"top-k:4,k=3", "'k=3'", "force, shared, use, lambda or deal"},
         {"top-k:4,MAX=3", "'MAX=3'", "score, weight"},
         {"top-k:4,max=0", "'max=0'", "a whole number from 1"},
         {"top-k:4,min=x", "'min=x'", "a whole number from 1"},

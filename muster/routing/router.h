@@ -67,6 +67,7 @@ struct RouteContext {
         positions;  ///< [T], for random (its stream is (seed, layer, position))
     int layer = 0;
     uint64_t seed = 0;
+    std::span<const uint64_t> seeds;  ///< [T] in place of the one, where rows have their own
 };
 
 /// Scratch memory of `route`, reused from call to call: nothing is allocated once it is warm. One

@@ -18,7 +18,8 @@ bool contains(std::span<const int> list, int e) noexcept {
 
 /// Uniform numbers in [0, 1), one per expert, a function of seed, layer and position alone.
 void random_keys(const RouteContext& context, int64_t token, std::span<float> keys) noexcept {
-    const uint64_t layer = mix64(context.seed) + static_cast<uint64_t>(context.layer);
+    const uint64_t seed = context.seeds.empty() ? context.seed : context.seeds[token];
+    const uint64_t layer = mix64(seed) + static_cast<uint64_t>(context.layer);
     const uint64_t stream = mix64(mix64(layer) + static_cast<uint64_t>(context.positions[token]));
     for (size_t e = 0; e < keys.size(); ++e)
         keys[e] = static_cast<float>(mix64(stream + e) >> 40) * 0x1p-24f;

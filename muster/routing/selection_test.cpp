@@ -264,6 +264,11 @@ TEST(Selection, RandomIsUniformAndAFunctionOfSeedLayerAndPosition) {
     RouteContext other;
     other.seed = 1;
     EXPECT_NE(run(logits, router, {}, other).table.experts, first.experts);
+    const std::vector<uint64_t> mixed(20000, 1);
+    RouteContext each;
+    each.seeds = mixed;
+    EXPECT_EQ(run(logits, router, {}, each).table.experts,
+              run(logits, router, {}, other).table.experts);
     other = {};
     other.layer = 1;
     EXPECT_NE(run(logits, router, {}, other).table.experts, first.experts);

@@ -11,6 +11,9 @@
 #include "muster/core/atomic_file.h"
 #include "muster/core/test_directory.h"
 #include "muster/core/thread_team.h"
+#include "muster/counterfactual/weight_sharing.h"
+#include "muster/counterfactual/window.h"
+#include "muster/generate/token_losses.h"
 #include "muster/model/forward.h"
 #include "muster/model/testing.h"
 #include "tools/make_checkpoint/gguf_output.h"
@@ -155,6 +158,172 @@ TEST_P(PoliciesOf, PlansKeepTheTotalOfEveryToken) {
             for (const int l : layers) total += reader.experts[t * all + static_cast<size_t>(l)];
             EXPECT_EQ(total, 2 * static_cast<int>(layers.size())) << use << " " << t;
         }
+    }
+}
+
+/// Losses of the rows of a text, computed pass by pass.
+std::vector<float> losses_of(const Model& model, Executor& executor, const std::string& policy,
+                             std::span<const int32_t> tokens, DType kv, Intervention* touch) {
+    ForwardContext context(model, executor, 256);
+    KvCache cache(model.config(), static_cast<int>(tokens.size()), kv);
+    RequestRouting routing(model.config(), RoutingPolicy::parse(policy));
+    std::vector<float> losses(tokens.size() - 1);
+    for (size_t first = 0; first < losses.size(); first += 256) {
+        const size_t n = std::min<size_t>(256, losses.size() - first);
+        std::vector<BatchRow> rows;
+        for (size_t t = first; t < first + n; ++t)
+            rows.push_back({tokens[t], &cache, &routing, true});
+        context.forward(rows, {.intervention = touch});
+        wanted_losses(context, tokens.subspan(first + 1, n), std::span(losses).subspan(first, n));
+    }
+    return losses;
+}
+
+/// Puts other routes in the place of one row's, in one layer.
+struct OtherRoute final : Intervention {
+    int at_layer = 0;
+    int64_t position = 0;
+    std::vector<int32_t> experts;
+    std::vector<float> weights;
+    bool touches(int l) const override { return l == at_layer; }
+    void after_route(int, const RowInfo& rows, RouteTable& routes) override {
+        RouteTable out;
+        out.clear(routes.num_experts);
+        for (int t = 0; t < routes.tokens(); ++t) {
+            const bool here = rows.positions[static_cast<size_t>(t)] == position;
+            const auto e = here ? std::span<const int32_t>(experts) : routes.token_experts(t);
+            const auto w = here ? std::span<const float>(weights) : routes.token_weights(t);
+            out.experts.insert(out.experts.end(), e.begin(), e.end());
+            out.weights.insert(out.weights.end(), w.begin(), w.end());
+            out.offsets.push_back(out.activations());
+        }
+        routes = std::move(out);
+    }
+};
+
+/// What a window says of one expert less at one row equals a whole pass with these routes, in every
+/// family, with rows in a second pass, over the first position and with rounded caches.
+TEST_P(PoliciesOf, WindowsEqualWholePasses) {
+    const Model model = load();
+    const std::vector<int> layers = moe_layers(model.config());
+    if (layers.empty()) GTEST_SKIP() << "dense";
+    std::vector<int32_t> tokens = real_tokens(model);
+    tokens.resize(static_cast<size_t>(std::min(300, model.config().context)));
+    ThreadTeam team(2);
+    const int last = static_cast<int>(tokens.size()) - 2;
+    for (const DType kv : {DType::f32, DType::f16}) {
+        Window window(model, team, static_cast<int>(tokens.size()), RoutingPolicy::parse("top-k:2"),
+                      Compute::f32, kv);
+        window.read(tokens);
+        // Losses of these models reach 24 nats: f32 rounds in proportion. A key or value whose
+        // last bits differ may be rounded to the next f16.
+        const auto allowed = [&](float loss) {
+            return (kv == DType::f32 ? 1e-5f : 1e-3f) * std::max(1.0f, loss);
+        };
+        for (const int l : {layers.front(), layers.back()}) {
+            for (const int t : {0, 130, last}) {
+                const int32_t e = window.routes(l).token_experts(t)[0];
+                // The others share its weight: the route is known without a router.
+                WeightSharing sharing(l);
+                sharing.removed = {e};
+                float loss = 0;
+                const Branch branch{t, nullptr};
+                window.branch(l, {&branch, 1}, &sharing, {&loss, 1});
+                OtherRoute other;
+                other.at_layer = l;
+                other.position = t;
+                other.experts = {window.routes(l).token_experts(t)[1]};
+                other.weights = {window.routes(l).token_weights(t)[0] +
+                                 window.routes(l).token_weights(t)[1]};
+                const auto expected = losses_of(model, team, "top-k:2", tokens, kv, &other);
+                const float whole = expected[static_cast<size_t>(t)];
+                EXPECT_NEAR(loss, whole, allowed(whole)) << dtype_info(kv).name << l << ' ' << t;
+            }
+            RoutingPolicy more = RoutingPolicy::parse("top-k:2");
+            more.values.assign(model.config().layers.size(), 2);
+            more.values[static_cast<size_t>(l)] = 3;
+            RequestRouting routing(model.config(), more);
+            const std::vector<int> wanted{1, last};
+            std::vector<float> losses(2);
+            window.reroute(l, routing, wanted, losses);
+            const auto expected = losses_of(model, team, more.to_string(), tokens, kv, nullptr);
+            for (size_t i = 0; i < 2; ++i)
+                EXPECT_NEAR(losses[i], expected[static_cast<size_t>(wanted[i])],
+                            allowed(expected[static_cast<size_t>(wanted[i])]))
+                    << dtype_info(kv).name << l;
+        }
+    }
+}
+
+/// The bar of an exact impact, on a trained model.
+TEST(Policies, AnExactImpactOfTheDefaultModelIsThatOfAWholePass) {
+    // With renormed weights it does not matter what a taken logit leaves to the others.
+    constexpr const char* kPolicy = "top-k:2,weight=renorm";
+    const Model model = Model::load(MUSTER_SOURCE_DIR "/models/default.gguf");
+    std::vector<int32_t> tokens = real_tokens(model);
+    tokens.resize(300);
+    ThreadTeam team(2);
+    Window window(model, team, 300, RoutingPolicy::parse(kPolicy));
+    window.read(tokens);
+    const int layers = model.config().num_layers();
+    for (const int l : {0, layers / 2, layers - 1}) {
+        for (const int t : {3, 100, 280}) {
+            const auto own = window.routes(l).token_experts(t);
+            for (const int32_t e : own) {
+                RoutingPolicy policy = RoutingPolicy::parse(kPolicy);
+                policy.ban = {{l, e}};
+                RequestRouting without(model.config(), policy);
+                const Branch branch{t, &without};
+                float loss = 0;
+                window.branch(l, {&branch, 1}, nullptr, {&loss, 1});
+                // In the whole pass its logit is taken away at this position and layer alone.
+                struct Mask final : Intervention {
+                    int at_layer = 0, expert = 0;
+                    int64_t position = 0;
+                    bool touches(int layer) const override { return layer == at_layer; }
+                    void before_route(int, const RowInfo& rows, MatrixView<float> logits) override {
+                        for (int64_t r = 0; r < logits.rows; ++r)
+                            if (rows.positions[static_cast<size_t>(r)] == position)
+                                logits(r, expert) = -1e4f;
+                    }
+                } mask;
+                mask.at_layer = l;
+                mask.expert = e;
+                mask.position = t;
+                const auto whole = losses_of(model, team, kPolicy, tokens, DType::f32, &mask);
+                EXPECT_NEAR(loss, whole[static_cast<size_t>(t)], 1e-5) << l << ' ' << t;
+            }
+        }
+    }
+}
+
+/// Batches of branches longer than a pass keep who belongs to whom.
+TEST_P(PoliciesOf, ManyBranchesAreThoseOfOne) {
+    const Model model = load();
+    const std::vector<int> layers = moe_layers(model.config());
+    if (layers.empty()) GTEST_SKIP() << "dense";
+    std::vector<int32_t> tokens = real_tokens(model);
+    tokens.resize(static_cast<size_t>(std::min(180, model.config().context)));
+    ThreadTeam team(2);
+    Window window(model, team, static_cast<int>(tokens.size()), RoutingPolicy::parse("top-k:2"));
+    window.read(tokens);
+    const int l = layers.back();
+    WeightSharing sharing(l);
+    std::vector<Branch> branches;
+    for (int t = 0; t < window.rows(); ++t)
+        for (const int32_t e : window.routes(l).token_experts(t)) {
+            branches.push_back({t, nullptr});
+            sharing.removed.push_back(e);
+        }
+    ASSERT_GT(branches.size(), 300u);
+    std::vector<float> losses(branches.size());
+    window.branch(l, branches, &sharing, losses);
+    for (const size_t i : {size_t{0}, size_t{179}, size_t{180}, branches.size() - 1}) {
+        WeightSharing one(l);
+        one.removed = {sharing.removed[i]};
+        float loss = 0;
+        window.branch(l, {&branches[i], 1}, &one, {&loss, 1});
+        EXPECT_NEAR(losses[i], loss, 1e-5) << i;
     }
 }
 
