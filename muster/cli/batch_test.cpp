@@ -18,6 +18,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class BatchCommand : public ::testing::Test {
   protected:
@@ -80,6 +81,16 @@ TEST_F(BatchCommand, AnswersAreThoseOfRun) {
                 EXPECT_EQ(answer.at("tokens")[k].at("layers"), alone.at("tokens")[k].at("layers"));
         }
     }
+}
+
+TEST_F(BatchCommand, SaysWhichSpeedCannotBeReached) {
+    const std::string requests = R"({"prompt": "the", "routing": "top-k:1"})"
+                                 "\n"
+                                 R"({"prompt": "the", "routing": "speed:1e9"})"
+                                 "\n";
+    ASSERT_EQ(t.run(words({file(requests), "-n", "20", "--ignore-end"})), 0);
+    EXPECT_THAT(t.err.str(), HasSubstr("line 2: speed:1e+09 cannot be reached"));
+    EXPECT_THAT(t.err.str(), Not(HasSubstr("line 1:")));
 }
 
 TEST_F(BatchCommand, ReadsEveryKey) {

@@ -105,6 +105,10 @@ void print(const TaskResult& result, const EvalOptions& options, const Engine& e
                  << all_metrics(result);
     const std::string by_group = groups(result);
     if (!by_group.empty()) terminal.out << '\n' << by_group;
+    for (const TaskPolicyResult& p : result.policies)
+        if (p.speeds_missed > 0)
+            terminal.out << fmt::format("\nin {} of {}: {}\n", p.speeds_missed,
+                                        plural(result.items, "answer"), p.speed_note);
 }
 
 }  // namespace

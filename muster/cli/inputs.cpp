@@ -4,6 +4,7 @@
 #include <istream>
 #include <iterator>
 #include <ostream>
+#include <set>
 
 #include "muster/cli/progress_bar.h"
 #include "muster/core/atomic_file.h"
@@ -71,8 +72,9 @@ std::vector<RoutingPolicy> parse_policies(const std::vector<std::string>& texts)
 }
 
 void open_plans(std::span<const RoutingPolicy> policies, Model& model) {
+    std::set<std::string> names;
     for (const RoutingPolicy& policy : policies)
-        if (policy.selection == Selection::plan && !model.config().plans.contains(policy.plan))
+        if (policy.selection == Selection::plan && names.insert(policy.plan).second)
             model.add_plan(policy.plan, read_plan(policy.plan));
 }
 

@@ -159,6 +159,7 @@ class WrittenItems final : public Items {
             ++done;
             if (c.error && !error) error = c.error;
             record.answer = jinja::strip(c.result.text);
+            if (c.result.speed) record.speed_note = describe(*c.result.speed);
         };
         return r;
     }
@@ -183,6 +184,7 @@ void add_up(std::vector<TaskRecord>& records, const ModelConfig& config,
     out.experts.assign(config.layers.size(), 0);
     for (TaskRecord& r : records) {
         out.tokens += r.tokens;
+        if (!r.speed_note.empty()) ++out.speeds_missed, out.speed_note = r.speed_note;
         for (size_t l = 0; l < r.experts.size(); ++l) {
             out.experts[l] += r.experts[l];
             if (r.tokens > 0) r.experts[l] /= static_cast<double>(r.tokens);

@@ -36,6 +36,7 @@ struct TaskRecord {
     std::vector<double> experts;        ///< [L] routed experts per token (dense layers 0)
     int64_t tokens = 0;                 ///< scored or written
     int dropped = 0;                    ///< tokens of the context that had no room
+    std::string speed_note;             ///< of answers: why a `speed:` was not held, or empty
 };
 
 /// A record as one line of JSON, without the line feed.
@@ -76,6 +77,8 @@ struct TaskPolicyResult {
     double activated = 0;           ///< activated parameters per token (DESIGN's measure)
     int64_t tokens = 0;             ///< scored or written
     double seconds = 0;
+    int64_t speeds_missed = 0;  ///< written answers at which a `speed:` was not held
+    std::string speed_note;     ///< what became of it at the last of them
 };
 
 struct TaskResult {
