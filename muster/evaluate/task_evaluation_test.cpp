@@ -212,6 +212,17 @@ TEST_F(Tasks, AnswersAreWrittenUntilAStopString) {
     EXPECT_TRUE(nlohmann::json::parse(to_json(records_[0])).contains("answer"));
 }
 
+TEST_F(Tasks, SpeedsThatAreNotHeldAreTold) {
+    TaskItem item;
+    item.context = "Question: what?\nAnswer:";
+    item.answers = {"this"};
+    options_.policies = {RoutingPolicy::parse("speed:1e9"), RoutingPolicy::parse("top-k:1")};
+    const auto result = evaluate_task(model_, find_task("triviaqa"), {item}, team_, options_);
+    EXPECT_EQ(result.policies[0].speeds_missed, 1);
+    EXPECT_NE(result.policies[0].speed_note.find("cannot be reached"), std::string::npos);
+    EXPECT_EQ(result.policies[1].speeds_missed, 0);
+}
+
 TEST_F(Tasks, BadRequestsAreRefused) {
     const std::vector<TaskItem> items{
         choice_item("1", "a long context, longer than the window", {{"b", true}, {"c", false}})};
