@@ -25,20 +25,25 @@ CORPUS_TOOLS = ROOT / "tools" / "corpus"
 MARKS = ("<!-- results: begin -->\n", "<!-- results: end -->\n")
 
 
-def policies(options):
-    """The baseline first. All but the static price have its activations."""
-    plan = "plan:plan.json"
-    k = options.experts
-    return [Policy(f"top-k:{k}", f"top-k:{k}"),
-            Policy("random", f"{plan},use=random"),
-            Policy("random layers", f"{plan},use=random-layers"),
-            Policy("layers only", f"{plan},use=layers"),
-            Policy("random experts", f"{plan},use=random-experts"),
-            Policy("experts only", f"{plan},use=experts"),
-            Policy("full", plan),
-            *(Policy(f"full, {name}", f"plan:{plan_of(name)}") for name in variants(options)),
-            *(Policy(text, text) for text in options.also),
-            Policy(f"static top-k:{k + 1}", f"top-k:{k + 1}", equal=False)]
+# What follows where the paper's plan does not help: budgets by what numbers of experts do to the loss, impacts where selection
+# decides, over most tokens.
+VARIANTS = ("loss=--budgets loss --impacts boundary --hard 0.3 --draws 2 --lambda 0.02",)
+ALSO = ("plan:plan.json,lambda=0.02",)
+
+
+def policies(options, k):
+    """Of the baseline top-k:k, which is the first. All but two have its activations: mean:k has them on average, on texts of some
+    length, and top-k:k+1 shows the price of more."""
+    rows = [Policy(f"top-k:{k}", f"top-k:{k}")]
+    for name in ["", *variants(options)]:
+        plan, end = f"plan:{plan_of(name)}", f", {name}" if name else ""
+        if not name:
+            rows += [Policy("random", f"{plan},use=random"), Policy("random layers", f"{plan},use=random-layers"),
+                     Policy("random experts", f"{plan},use=random-experts")]
+        rows += [Policy("layers only" + end, f"{plan},use=layers"), Policy("experts only" + end, f"{plan},use=experts"),
+                 Policy("full" + end, plan)]
+    rows += [Policy(text.removeprefix("plan:plan.json,"), text) for text in options.also]
+    return rows + [Policy(f"mean:{k}", f"mean:{k}", equal=False), Policy(f"static top-k:{k + 1}", f"top-k:{k + 1}", equal=False)]
 
 
 def variants(options):
@@ -85,8 +90,7 @@ def write(path, text):
 
 def settings(options):
     """What results in WORK depend on."""
-    return {"config": options.config.read_text(encoding="utf-8"), "tokens": options.tokens, "experts": options.experts,
-            "type": options.type, "calibration_tokens": options.calibration_tokens, "calibrate": options.calibrate,
+    return {"config": options.config.read_text(encoding="utf-8"), "tokens": options.tokens, "type": options.type, "calibration_tokens": options.calibration_tokens, "calibrate": options.calibrate,
             "items": options.items, "choice_items": options.choice_items, "also": options.also,
             "variant": options.variant}
 
@@ -132,14 +136,21 @@ def train(options, seed):
         run([options.muster, "export", "run", "-o", "model.gguf", "--type", options.type], folder)
 
 
-def calibrate(options, seed):
-    folder = options.work / f"seed-{seed}"
+def study(options, seed, k):
+    """Where plans and measurements of one baseline are; the model and the facts stand above."""
+    folder = options.work / f"seed-{seed}" / f"top-k-{k}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def calibrate(options, seed, k):
+    folder = study(options, seed, k)
     for name, (texts, more) in {"": ([], options.calibrate.split()), **variants(options)}.items():
         plan, document = folder / plan_of(name), folder / calibration_of(name)
         if plan.exists() and document.exists():
             continue
-        texts = [f"../facts/{text}" for text in texts or ["calibration.jsonl"]]
-        run([options.muster, "calibrate", "model.gguf", *texts, "-o", plan.name, "--experts", options.experts, "--tokens",
+        texts = [f"../../facts/{text}" for text in texts or ["calibration.jsonl"]]
+        run([options.muster, "calibrate", "../model.gguf", *texts, "-o", plan.name, "--experts", k, "--tokens",
              options.calibration_tokens, "--json", *more], folder, document)
 
 
@@ -150,66 +161,73 @@ def calibration_of(name):
 TASKS = (("recall", "cloze", "facts-test.jsonl"), ("choice of 10", "factor", "facts-choices.csv"))
 
 
-def records(work, seed, task, policy):
-    return work / f"seed-{seed}" / task / f"{policy.stem}.jsonl"
+def records(folder, task, policy):
+    return folder / task / f"{policy.stem}.jsonl"
 
 
-def evaluate(options, seed):
-    folder = options.work / f"seed-{seed}"
+def evaluate(options, seed, k):
+    folder = study(options, seed, k)
     for _, task, name in TASKS:
         items = options.items if task == "cloze" else options.choice_items
-        for policy in policies(options):
-            path = records(options.work, seed, task, policy)
+        for policy in policies(options, k):
+            path = records(folder, task, policy)
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
-                run([options.muster, "eval", "model.gguf", f"../facts/{name}", "--task", task, "--routing", policy.text,
+                run([options.muster, "eval", "../model.gguf", f"../../facts/{name}", "--task", task, "--routing", policy.text,
                      "--records", path.relative_to(folder), *(["--items", items] if items else [])], folder)
     prose = folder / "prose.json"
-    names = [policy.text for policy in policies(options)]
+    names = [policy.text for policy in policies(options, k)]
     if prose.exists() and [p["policy"] for p in json.loads(prose.read_text(encoding="utf-8"))["policies"]] == names:
         return
-    run([options.muster, "eval", "model.gguf", "../facts/prose.jsonl", "--json",
+    run([options.muster, "eval", "../model.gguf", "../../facts/prose.jsonl", "--json",
          *(word for text in names for word in ("--routing", text))], folder, prose)
 
 
-def tables(options):
-    """The text of the results, and the picture."""
-    rows = policies(options)
+def picture(options, k):
+    return options.work / f"recall-top-k-{k}.svg"
+
+
+def tables(options, k):
+    """The text of the results against top-k:k; draws the picture."""
+    rows = policies(options, k)
     items = results.read_lines(options.work / "facts" / "facts-test.jsonl")
-    tasks = [results.read_task(name, items, rows, options.experts,
-                               lambda policy, task=task: [records(options.work, seed, task, policy) for seed in options.seeds])
+    tasks = [results.read_task(name, items, rows, k,
+                               lambda policy, task=task: [records(study(options, seed, k), task, policy) for seed in options.seeds])
              for name, task, _ in TASKS]
 
     def documents(name):
-        return [json.loads((options.work / f"seed-{seed}" / name).read_text(encoding="utf-8")) for seed in options.seeds]
+        return [json.loads((study(options, seed, k) / name).read_text(encoding="utf-8")) for seed in options.seeds]
     recall, choice = tasks
-    results.plot(tasks, rows, options.work / "recall.svg")
-    controls = [p.name for p in rows if p.name != "full"]
+    results.plot(tasks, rows, picture(options, k))
+    fulls = [p.name for p in rows if p.name.startswith("full")]
+    controls = [p.name for p in rows if p.name not in fulls]
     sections = [
         ("Recall: the answer is written greedily, percent", results.recall_tables(recall, rows, "acc", 100, 1)),
         ("Choice of ten by likelihood, percent right", results.recall_tables(choice, rows, "acc", 100, 1)),
         ("Loss of the answer, nats", results.recall_tables(recall, rows, "nats", 1, 3)),
         ("Known and held-out phrasings, recall in percent", results.phrasing_table(recall, rows, "acc")),
-        ("The whole plan against its controls", results.against_table(tasks, "full", controls)),
+        ("Whole plans against controls", "".join(results.against_table(tasks, full, controls) for full in fulls)),
         ("Each seed by itself, intervals over facts",
          results.seed_table(recall, rows, options.seeds) + results.seed_table(choice, rows, options.seeds)),
         ("Calibration", results.calibration_table(
             [(f"{seed}, {name}" if name else str(seed), document) for name in ["", *variants(options)]
              for seed, document in zip(options.seeds, documents(calibration_of(name)))])),
         ("Held-out prose", results.prose_table(documents("prose.json"), rows))]
-    return "\n".join(f"### {title}\n\n{text}" for title, text in sections).rstrip() + "\n"
+    text = "\n".join(f"#### {title}\n\n{text}" for title, text in sections).rstrip()
+    return f"### Against top-k:{k}\n\n![Recall by how often a fact was told](PICTURE-{k})\n\n{text}\n"
 
 
-def put_into(document, text, picture):
-    """Replaces what stands between the marks; the picture goes beside the document."""
+def put_into(document, text, pictures):
+    """Replaces what stands between the marks; `pictures` {k: file} go beside the document."""
     old = document.read_text(encoding="utf-8")
     if any(old.count(mark) != 1 for mark in MARKS):
         fail(f"{document} has not the marks {MARKS[0].strip()} and {MARKS[1].strip()} once each")
     before, _, rest = old.partition(MARKS[0])
-    target = document.with_suffix(".svg")
-    write(target, picture.read_text(encoding="utf-8"))
-    image = f"![Recall by how often a fact was told, against the baseline]({target.name})\n\n"
-    write(document, before + MARKS[0] + image + text.strip() + "\n" + MARKS[1] + rest.partition(MARKS[1])[2])
+    for k, path in pictures.items():
+        target = document.with_name(f"{document.stem}-top-k-{k}.svg")
+        write(target, path.read_text(encoding="utf-8"))
+        text = text.replace(f"(PICTURE-{k})", f"({target.name})")
+    write(document, before + MARKS[0] + text.strip() + "\n" + MARKS[1] + rest.partition(MARKS[1])[2])
 
 
 def parse_arguments(arguments):
@@ -219,20 +237,25 @@ def parse_arguments(arguments):
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "facts.toml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--tokens", type=int, default=0, help="of training (default: the configuration's)")
-    parser.add_argument("--experts", type=int, default=4, help="k of the baseline top-k:k (default: 4)")
+    parser.add_argument("--experts", type=int, nargs="+", default=[4, 2],
+                        help="k of the baselines top-k:k (default: 4, as trained, and 2)")
     parser.add_argument("--type", default="f32", help="of the exported weights (default: f32)")
     parser.add_argument("--calibration-tokens", type=int, default=20_000)
     parser.add_argument("--calibrate", default="", metavar="OPTIONS", help="more options of muster calibrate, in one word")
     parser.add_argument("--items", type=int, default=0, help="of the recall test (default: all)")
     parser.add_argument("--choice-items", type=int, default=3000, help="of the choice test, 0: all (default: 3000)")
-    parser.add_argument("--also", action="append", default=[], metavar="POLICY",
-                        help="another policy with the baseline's activations, such as plan:plan.json,lambda=0.2")
-    parser.add_argument("--variant", action="append", default=[], metavar="NAME=[TEXT...] [OPTIONS]",
+    parser.add_argument("--also", action="append", metavar="POLICY",
+                        help=f"another policy with the baseline's activations (default: {', '.join(ALSO)})")
+    parser.add_argument("--variant", action="append", metavar="NAME=[TEXT...] [OPTIONS]",
                         help="another plan, calibrated on these files of facts/ (calibration.jsonl) with more options of "
-                             "muster calibrate, such as 'contexts=--clusters 6'; its file is plan-NAME.json")
+                             "muster calibrate, such as 'contexts=--clusters 6'; its file is plan-NAME.json (default: "
+                             f"{'; '.join(VARIANTS)})")
     parser.add_argument("--until", choices=["data", "train", "calibrate", "evaluate"], help="stop after this step")
     parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put the tables between the marks of a document")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.also = list(ALSO) if options.also is None else options.also
+    options.variant = list(VARIANTS) if options.variant is None else options.variant
+    return options
 
 
 def main(arguments):
@@ -243,18 +266,25 @@ def main(arguments):
     options.work.mkdir(parents=True, exist_ok=True)
     check_settings(options)
     make_data(options)
-    for name, step in (("data", None), ("train", train), ("calibrate", calibrate), ("evaluate", evaluate)):
-        for seed in options.seeds if step else []:
-            step(options, seed)
+    if options.until == "data":
+        return
+    for seed in options.seeds:
+        train(options, seed)
+    if options.until == "train":
+        return
+    for name, step in (("calibrate", calibrate), ("evaluate", evaluate)):
+        for k in options.experts:
+            for seed in options.seeds:
+                step(options, seed, k)
         if options.until == name:
             return
     try:
-        text = tables(options)
+        text = "\n".join(tables(options, k) for k in options.experts)
     except ResultError as error:
         fail(error)
     write(options.work / "results.md", text)
     if options.write:
-        put_into(options.write, text, options.work / "recall.svg")
+        put_into(options.write, text, {k: picture(options, k) for k in options.experts})
     print(text)
 
 

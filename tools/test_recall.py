@@ -128,23 +128,24 @@ class StepsTest(unittest.TestCase):
         self.assertEqual(tomllib.loads(tool.seed_config(text, 1, 5000))["training"]["tokens"], 5000)
 
     def test_policies(self):
-        rows = tool.policies(self.options("w", "--experts", "6", "--also", "plan:plan.json,lambda=0.2"))
-        self.assertEqual([p.text for p in rows if not p.equal], ["top-k:7"])
+        rows = tool.policies(self.options("w", "--also", "plan:plan.json,lambda=0.2"), 6)
+        self.assertEqual([p.text for p in rows if not p.equal], ["mean:6", "top-k:7"])
         self.assertEqual(rows[0].text, "top-k:6")
-        self.assertEqual(len({p.stem for p in rows}), 9)
+        self.assertEqual(len({p.stem for p in rows}), 1 + 6 + 3 + 1 + 2)
+        self.assertIn("plan:plan-loss.json,use=layers", [p.text for p in rows])
 
     def test_variants_are_plans_of_their_own(self):
         options = self.options("w", "--variant", "contexts=--clusters 6", "--variant", "facts=calibration-facts.jsonl --draws 4",
                                "--variant", "same=")
-        rows = tool.policies(options)
+        rows = tool.policies(options, 4)
         self.assertIn(("full, facts", "plan:plan-facts.json"), [(p.name, p.text) for p in rows if p.equal])
         self.assertEqual(tool.variants(options)["facts"], (["calibration-facts.jsonl"], ["--draws", "4"]))
         with mock.patch.object(tool, "run") as run:
-            tool.calibrate(options, 2)
+            tool.calibrate(options, 2, 4)
         words = [call.args[0][3:] for call in run.call_args_list]
         self.assertEqual([w[w.index("-o") + 1] for w in words],
                          ["plan.json", "plan-contexts.json", "plan-facts.json", "plan-same.json"])
-        self.assertEqual(words[2][0], "../facts/calibration-facts.jsonl")
+        self.assertEqual(words[2][0], "../../facts/calibration-facts.jsonl")
         self.assertEqual(words[1][-2:], ["--clusters", "6"])
         with self.assertRaisesRegex(SystemExit, "no name"):
             tool.variants(self.options("w", "--variant", "--clusters 6"))
@@ -152,9 +153,9 @@ class StepsTest(unittest.TestCase):
     def test_other_settings_need_another_directory(self):
         with tempfile.TemporaryDirectory() as folder:
             tool.check_settings(self.options(folder))
-            tool.check_settings(self.options(folder, "--also", "top-k:4", "--seeds", "4"))
-            with self.assertRaisesRegex(SystemExit, "another value of experts"):
-                tool.check_settings(self.options(folder, "--experts", "3"))
+            tool.check_settings(self.options(folder, "--also", "top-k:4", "--seeds", "4", "--experts", "3"))
+            with self.assertRaisesRegex(SystemExit, "another value of items"):
+                tool.check_settings(self.options(folder, "--items", "3"))
 
     def test_what_is_done_is_skipped_and_training_resumed(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(tool, "run") as run:
@@ -165,19 +166,22 @@ class StepsTest(unittest.TestCase):
             (seed / "run" / "checkpoints" / "step-5").mkdir(parents=True)
             tool.train(options, 1)
             self.assertIn("--resume", run.call_args_list[2].args[0])
-            tool.calibrate(options, 1)
-            tool.evaluate(options, 1)
-            self.assertEqual(run.call_count, 4 + 1 + 2 * 8 + 1)
-            for name in ("model.gguf", "plan.json", "calibration.json"):
-                (seed / name).touch()
+            tool.calibrate(options, 1, 4)
+            tool.evaluate(options, 1, 4)
+            self.assertEqual(run.call_count, 4 + 2 + 2 * 13 + 1)
+            (seed / "model.gguf").touch()
+            place = tool.study(options, 1, 4)
+            for name in ("plan.json", "calibration.json", "plan-loss.json", "calibration-loss.json"):
+                (place / name).touch()
             for _, task, _ in tool.TASKS:
-                for policy in tool.policies(options):
-                    tool.records(Path(folder), 1, task, policy).touch()
-            parts = [{"policy": policy.text} for policy in tool.policies(options)]
-            (seed / "prose.json").write_text(json.dumps({"policies": parts}))
+                for policy in tool.policies(options, 4):
+                    tool.records(place, task, policy).touch()
+            parts = [{"policy": policy.text} for policy in tool.policies(options, 4)]
+            (place / "prose.json").write_text(json.dumps({"policies": parts}))
             run.reset_mock()
-            for step in (tool.train, tool.calibrate, tool.evaluate):
-                step(options, 1)
+            tool.train(options, 1)
+            tool.calibrate(options, 1, 4)
+            tool.evaluate(options, 1, 4)
             run.assert_not_called()
 
     def test_a_failed_command_leaves_no_result(self):
@@ -196,15 +200,15 @@ class StepsTest(unittest.TestCase):
             document, picture = Path(folder) / "d.md", Path(folder) / "p"
             picture.write_text("<svg/>")
             document.write_text("A\n" + tool.MARKS[0] + "before\n" + tool.MARKS[1] + "B\n")
-            tool.put_into(document, "new", picture)
+            tool.put_into(document, "new (PICTURE-4)", {4: picture})
             text = document.read_text()
             self.assertTrue(text.startswith("A\n") and text.endswith("B\n"))
-            self.assertIn("\nnew\n", text)
+            self.assertIn("\nnew (d-top-k-4.svg)\n", text)
             self.assertNotIn("before", text)
-            self.assertEqual((Path(folder) / "d.svg").read_text(), "<svg/>")
+            self.assertEqual((Path(folder) / "d-top-k-4.svg").read_text(), "<svg/>")
             document.write_text("no marks")
             with self.assertRaisesRegex(SystemExit, "marks"):
-                tool.put_into(document, "new", picture)
+                tool.put_into(document, "new", {4: picture})
 
     def test_the_document_has_its_marks(self):
         text = (ROOT / "docs" / "results" / "counterfactual.md").read_text()
