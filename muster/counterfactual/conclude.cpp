@@ -14,7 +14,7 @@ namespace muster {
 namespace {
 
 constexpr int kBootstraps = 1000;
-constexpr double kTie = 1e-12;  // nats: nothing moves without evidence
+constexpr double kTie = 1e-12;         // nats: nothing moves without evidence
 constexpr int64_t kDormantTokens = 8;  // least evidence of a dormant expert
 
 using Windows = std::vector<WindowMeasurement>;
