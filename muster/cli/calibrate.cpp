@@ -210,6 +210,16 @@ void report(const CalibrateOptions& options, const CalibrationResult& result, Te
                         options.output.string());
 }
 
+void say_stopped(const CalibrationResult& result, const CalibrationCost& cost,
+                 const std::filesystem::path& state, Terminal& terminal) {
+    const std::string next = std::filesystem::exists(state)
+                                 ? "; the same command goes on from " + state.string()
+                                 : std::string();
+    terminal.err << fmt::format("stopped after {} of {}{}", result.windows,
+                                plural(cost.windows, "window"), next)
+                 << std::endl;
+}
+
 }  // namespace
 
 int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
@@ -236,13 +246,7 @@ int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
         result = calibrate(model, *engine.team, windows, calibration);
     }
     if (result.stopped) {
-        const bool kept = std::filesystem::exists(calibration.state);
-        terminal.err << fmt::format(
-                            "stopped after {} of {}{}", result.windows,
-                            plural(cost.windows, "window"),
-                            kept ? "; the same command goes on from " + calibration.state.string()
-                                 : std::string())
-                     << std::endl;
+        say_stopped(result, cost, calibration.state, terminal);
         return kInterrupted;
     }
     output.write(result.plan.to_json());
