@@ -32,8 +32,7 @@ ALSO = ("plan:plan.json,lambda=0.02",)
 
 
 def policies(options, k):
-    """Of the baseline top-k:k, which is the first. All but two have its activations: mean:k has them on average, on texts of some
-    length, and top-k:k+1 shows the price of more."""
+    """Of the baseline top-k:k, which is the first. All but the static price have its activations."""
     rows = [Policy(f"top-k:{k}", f"top-k:{k}")]
     for name in ["", *variants(options)]:
         plan, end = f"plan:{plan_of(name)}", f", {name}" if name else ""
@@ -43,7 +42,7 @@ def policies(options, k):
         rows += [Policy("layers only" + end, f"{plan},use=layers"), Policy("experts only" + end, f"{plan},use=experts"),
                  Policy("full" + end, plan)]
     rows += [Policy(text.removeprefix("plan:plan.json,"), text) for text in options.also]
-    return rows + [Policy(f"mean:{k}", f"mean:{k}", equal=False), Policy(f"static top-k:{k + 1}", f"top-k:{k + 1}", equal=False)]
+    return rows + [Policy(f"static top-k:{k + 1}", f"top-k:{k + 1}", equal=False)]
 
 
 def variants(options):

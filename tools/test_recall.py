@@ -129,9 +129,9 @@ class StepsTest(unittest.TestCase):
 
     def test_policies(self):
         rows = tool.policies(self.options("w", "--also", "plan:plan.json,lambda=0.2"), 6)
-        self.assertEqual([p.text for p in rows if not p.equal], ["mean:6", "top-k:7"])
+        self.assertEqual([p.text for p in rows if not p.equal], ["top-k:7"])
         self.assertEqual(rows[0].text, "top-k:6")
-        self.assertEqual(len({p.stem for p in rows}), 1 + 6 + 3 + 1 + 2)
+        self.assertEqual(len({p.stem for p in rows}), 1 + 6 + 3 + 1 + 1)
         self.assertIn("plan:plan-loss.json,use=layers", [p.text for p in rows])
 
     def test_variants_are_plans_of_their_own(self):
@@ -168,7 +168,7 @@ class StepsTest(unittest.TestCase):
             self.assertIn("--resume", run.call_args_list[2].args[0])
             tool.calibrate(options, 1, 4)
             tool.evaluate(options, 1, 4)
-            self.assertEqual(run.call_count, 4 + 2 + 2 * 13 + 1)
+            self.assertEqual(run.call_count, 4 + 2 + 2 * 12 + 1)
             (seed / "model.gguf").touch()
             place = tool.study(options, 1, 4)
             for name in ("plan.json", "calibration.json", "plan-loss.json", "calibration-loss.json"):
