@@ -201,6 +201,7 @@ TEST_F(SchedulerTest, AnswersInIntegersAreThoseOfASessionAlone) {
     for (int i = 0; i < kRequests; ++i) {
         SessionOptions alone;
         alone.policy = request(i).policy;
+        alone.seed = request(i).generate.sampler.seed;
         alone.compute = o.compute;
         alone.kv = o.kv;
         Session session(*model_, team_, alone);
