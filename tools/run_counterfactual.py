@@ -212,7 +212,7 @@ def tables(options, k):
             [(f"{seed}, {name}" if name else str(seed), document) for name in ["", *variants(options)]
              for seed, document in zip(options.seeds, documents(calibration_of(name)))])),
         ("Held-out prose", results.prose_table(documents("prose.json"), rows))]
-    text = "\n".join(f"#### {title}\n\n{text}" for title, text in sections).rstrip()
+    text = "\n\n".join(f"#### {title}\n\n{text.strip()}" for title, text in sections)
     return f"### Against top-k:{k}\n\n![Recall by how often a fact was told](PICTURE-{k})\n\n{text}\n"
 
 
