@@ -222,10 +222,10 @@ def plot(tasks: list[Task], policies: list[Policy], path: Path) -> None:
             mean, low, high = 100 * np.array(points).T
             place = np.arange(len(columns)) + (i - (len(policies) - 2) / 2) * 0.8 / len(policies)
             axes.errorbar(place, mean, yerr=[np.maximum(mean - low, 0), np.maximum(high - mean, 0)], fmt="o", markersize=3,
-                          capsize=2, linewidth=1, color=plt.cm.tab10(i % 10), label=policy.name)
+                          capsize=2, linewidth=1, color=plt.cm.tab20(i % 20), label=policy.name)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set(xticks=range(len(columns)), xticklabels=[name for name, _ in columns], xlabel="times told in one pass",
                  ylabel=f"points against {policies[0].name}", title=task.name)
-    panels[0][-1].legend(frameon=False, fontsize=8)
+    panels[0][-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
