@@ -126,6 +126,8 @@ std::string numbers_table(const ActivationPlan& plan, double change) {
             table.row({fmt::format("layer {}", l), cells[0], cells[1]});
     }
     if (!any) return "";
+    if (!std::isfinite(change))
+        return table.render() + "too few windows to tell what such budgets are worth\n\n";
     return table.render() +
            fmt::format(
                "the budgets, chosen on half of the windows, change the loss by {:+.4f} "
