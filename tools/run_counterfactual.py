@@ -89,8 +89,8 @@ def write(path, text):
 
 def settings(options):
     """What results in WORK depend on."""
-    return {"config": options.config.read_text(encoding="utf-8"), "tokens": options.tokens, "type": options.type, "calibration_tokens": options.calibration_tokens, "calibrate": options.calibrate,
-            "items": options.items, "choice_items": options.choice_items, "also": options.also,
+    return {"config": options.config.read_text(encoding="utf-8"), "tokens": options.tokens, "type": options.type,
+            "calibration_tokens": options.calibration_tokens, "calibrate": options.calibrate, "items": options.items, "choice_items": options.choice_items, "also": options.also,
             "variant": options.variant}
 
 

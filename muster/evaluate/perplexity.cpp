@@ -160,10 +160,10 @@ class Evaluation {
         return bootstrap_ratio(drawn.losses, drawn.tokens, options_.confidence);
     }
 
-    PolicyResult result(const RoutingPolicy& policy, const Scored& scored, const Scored& base,
+    PolicyResult result(const RequestRouting& routing, const Scored& scored, const Scored& base,
                         const std::vector<std::string>& domains) const {
         PolicyResult r;
-        r.policy = policy.to_string();
+        r.policy = routing.policy().to_string();
         r.all = summarize(scored, nullptr);
         r.difference = difference(scored, base, nullptr);
         for (const std::string& domain : domains) {
@@ -174,8 +174,7 @@ class Evaluation {
         for (double& e : r.experts) e /= static_cast<double>(r.all.tokens);
         r.least_activations = scored.least;
         r.most_activations = scored.most;
-        r.activated = activated_parameters(model_.config(), RequestRouting(model_.config(), policy),
-                                           r.experts);
+        r.activated = activated_parameters(model_.config(), routing, r.experts);
         return r;
     }
 
@@ -247,7 +246,7 @@ EvaluationResult evaluate_perplexity(const Model& model, const std::vector<Docum
             evaluation.score(context, cache, routings[p], corpus.scored * static_cast<int64_t>(p));
         const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
         if (p == 0) base = scored;
-        out.policies.push_back(evaluation.result(options.policies[p], scored, base, domains));
+        out.policies.push_back(evaluation.result(routings[p], scored, base, domains));
         out.policies.back().seconds = seconds;
         out.policies.back().tokens_per_second = static_cast<double>(corpus.scored) / seconds;
     }

@@ -63,11 +63,11 @@ void ForwardContext::forward(std::span<const BatchRow> rows, const PassOptions& 
     s.activations = options.activations;
     s.batch.assign(rows, s.config);
     if (rows.empty()) return;
-    if (options.fixed_routes.empty())
-        for (const BatchRow& row : rows) MUSTER_ASSERT(row.routing != nullptr);
     s.experts.assign(rows.size() * s.config.layers.size(), 0);
-    if (options.fixed_routes.empty())
+    if (options.fixed_routes.empty()) {
+        for (const BatchRow& row : rows) MUSTER_ASSERT(row.routing != nullptr);
         for (RequestRouting* routing : s.batch.routings) routing->begin_pass();
+    }
     s.enter(options.start);
     s.run_layers(options);
     s.finish();

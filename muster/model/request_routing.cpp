@@ -24,19 +24,27 @@ const ActivationPlan& plan_of(const ModelConfig& config, const RoutingPolicy& po
     return *found->second;
 }
 
+/// The plan's budgets of all layers; none without a plan.
+std::vector<int> planned_budgets(const ModelConfig& config, const RoutingPolicy& policy) {
+    if (policy.selection != Selection::plan) return {};
+    std::vector<int> most;
+    for (const FeedForwardConfig& ff : config.layers) most.push_back(most_experts(ff.router));
+    return plan_of(config, policy)
+        .budgets(policy.use.value_or(PlanUse::both), most, policy.deal.value_or(0));
+}
+
 /// The plan's budget as a top-k, and its impacts.
-ResolvedRouter resolve_planned(const ModelConfig& config, const RoutingPolicy& policy, int l) {
+ResolvedRouter resolve_planned(const ModelConfig& config, const RoutingPolicy& policy, int l,
+                               int budget) {
     const ActivationPlan& plan = plan_of(config, policy);
     const PlanUse use = policy.use.value_or(PlanUse::both);
     RoutingPolicy top_k = policy;
     top_k.selection = Selection::top_k;
-    std::vector<int> most;
-    for (const FeedForwardConfig& ff : config.layers) most.push_back(most_experts(ff.router));
-    top_k.values = {static_cast<double>(plan.budgets(use, most, policy.deal.value_or(0))[l])};
+    top_k.values = {static_cast<double>(budget)};
     ResolvedRouter router = resolve(top_k, config.layers[l].router, l, config.num_layers());
-    if (top_k.values[0] > most_experts(router))
+    if (budget > most_experts(router))
         throw Error("routing", "plan '" + policy.plan + "' gives layer " + std::to_string(l) + " " +
-                                   std::to_string(static_cast<int>(top_k.values[0])) +
+                                   std::to_string(budget) +
                                    " experts per token, expected at most " +
                                    std::to_string(most_experts(router)) +
                                    ", which is what groups, bans and max leave");
@@ -49,7 +57,6 @@ ResolvedRouter resolve_planned(const ModelConfig& config, const RoutingPolicy& p
 ResolvedRouter resolve_layer(const ModelConfig& config, const RoutingPolicy& policy, int l) {
     const RouterSpec& spec = config.layers[l].router;
     const int layers = config.num_layers();
-    if (policy.selection == Selection::plan) return resolve_planned(config, policy, l);
     if (policy.selection != Selection::model && policy.selection != Selection::speed)
         return resolve(policy, spec, l, layers);
     ResolvedRouter own = resolve(config.policy, spec, l, layers);
@@ -125,11 +132,14 @@ RequestRouting::RequestRouting(const ModelConfig& config, const RoutingPolicy& p
     : policy_(policy) {
     const bool own = policy.selection == Selection::model;
     const size_t values = (own ? config.policy : policy).values.size();
+    const std::vector<int> budgets = planned_budgets(config, policy);
     std::vector<int> held;
     bool equal = values <= 1;
     for (int l = 0; l < config.num_layers(); ++l) {
         ResolvedRouter router;
-        if (!config.layers[l].dense()) router = resolve_layer(config, policy, l);
+        if (!config.layers[l].dense())
+            router = budgets.empty() ? resolve_layer(config, policy, l)
+                                     : resolve_planned(config, policy, l, budgets[l]);
         layers_.push_back(std::move(router));
         const RouterSpec& spec = layers_[l].spec;
         if (spec.selection != Selection::mean && spec.selection != Selection::speed) continue;
@@ -158,7 +168,9 @@ void RequestRouting::follow_plan(const ModelConfig& config) {
     const PlanUse use = policy_.use.value_or(PlanUse::both);
     if (plan.clusters.empty() || !takes_impacts(use) || use == PlanUse::global) return;
     context_.emplace(plan.clusters);
-    for (int c = -1; c < static_cast<int>(plan.clusters.size()); ++c) {
+    auto& global = boosts_.emplace_back();
+    for (const ResolvedRouter& router : layers_) global.push_back(router.boost);
+    for (int c = 0; c < static_cast<int>(plan.clusters.size()); ++c) {
         auto& of = boosts_.emplace_back();
         for (int l = 0; l < config.num_layers(); ++l)
             of.push_back(plan.boosts(l, use, policy_.lambda.value_or(plan.lambda), c,
