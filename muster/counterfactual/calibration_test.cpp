@@ -42,6 +42,16 @@ class Calibration : public ::testing::Test {
         ThreadTeam team(threads);
         return calibrate(model, team, windows, options);
     }
+    /// Of the loss of row t when expert e of layer 1 is banned there.
+    double rise_without(Window& window, int t, int e) const {
+        RoutingPolicy without = RoutingPolicy::parse("top-k:2");
+        without.ban = {{1, e}};
+        RequestRouting routing(model.config(), without);
+        const Branch branch{t, &routing};
+        float loss = 0;
+        window.branch(1, {&branch, 1}, nullptr, {&loss, 1});
+        return double{loss} - window.losses()[static_cast<size_t>(t)];
+    }
     std::string refusal() {
         try {
             run();
@@ -144,14 +154,7 @@ TEST_F(Calibration, ImpactsAreThoseOfTheWindowsAblations) {
         for (int t = 16; t < window.rows(); ++t) {
             if (!(window.losses()[static_cast<size_t>(t)] > result.hard_loss)) continue;
             for (const int32_t e : window.routes(1).token_experts(t)) {
-                RoutingPolicy without = RoutingPolicy::parse("top-k:2");
-                without.ban = {{1, e}};
-                RequestRouting routing(model.config(), without);
-                const Branch branch{t, &routing};
-                float loss = 0;
-                window.branch(1, {&branch, 1}, nullptr, {&loss, 1});
-                sums[static_cast<size_t>(e)] +=
-                    double{loss} - window.losses()[static_cast<size_t>(t)];
+                sums[static_cast<size_t>(e)] += rise_without(window, t, e);
                 ++counts[static_cast<size_t>(e)];
             }
         }
@@ -185,13 +188,7 @@ TEST_F(Calibration, TheBoundaryComparesTheLastWithTheNext) {
             std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
                 return scores(t, static_cast<int64_t>(a)) > scores(t, static_cast<int64_t>(b));
             });
-            RoutingPolicy without = RoutingPolicy::parse("top-k:2");
-            without.ban = {{1, static_cast<int>(order[1])}};
-            RequestRouting routing(model.config(), without);
-            const Branch branch{t, &routing};
-            float loss = 0;
-            window.branch(1, {&branch, 1}, nullptr, {&loss, 1});
-            const double rise = double{loss} - window.losses()[static_cast<size_t>(t)];
+            const double rise = rise_without(window, t, static_cast<int>(order[1]));
             sums[order[1]] += rise;
             sums[order[2]] -= rise;
             ++counts[order[1]];
