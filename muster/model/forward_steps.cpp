@@ -237,8 +237,8 @@ void ForwardContext::Impl::route_layer(int l, const PassOptions& options, Interv
     const bool text = !batch.branches && options.fixed_routes.empty();
     for (int t = 0; t < batch.size(); ++t) {
         experts[int64_t{t} * config.num_layers() + l] = routes.offsets[t + 1] - routes.offsets[t];
-        if (text && batch.routing[t]->follows_context())
-            batch.routing[t]->note_route(l, routes.token_experts(t));
+        if (text && batch.routing[t]->follows_routes(l))
+            batch.routing[t]->note_route(l, routes.token_experts(t), route_scratch.by_grid[t]);
     }
     if (options.trace == nullptr) return;
     const bool scored = options.fixed_routes.empty();

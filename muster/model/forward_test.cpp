@@ -310,14 +310,18 @@ struct ReadUnder {
     }
 };
 
+double mean_of(std::span<const int32_t> experts) {
+    return std::accumulate(experts.begin(), experts.end(), 0.0) /
+           static_cast<double>(experts.size());
+}
+
 TEST(ForwardPass, MeansAreHeldFromTheFirstToken) {
     const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     const auto tokens = random_tokens(model.config(), 2000);
     SerialExecutor executor;
     for (int k = 1; k <= 6; ++k) {
         const ReadUnder read(model, tokens, 256, executor, ("mean:" + std::to_string(k)).c_str());
-        const double sum = std::accumulate(read.experts.begin(), read.experts.end(), 0.0);
-        EXPECT_NEAR(sum / static_cast<double>(read.experts.size()), k, 0.02 * k);
+        EXPECT_NEAR(mean_of(read.experts), k, 0.02 * k);
     }
     // Each layer its own, and bounds of a token that leave less room than E.
     const ReadUnder layers(model, tokens, 256, executor, "mean:1.5/3/5,min=1,max=5");
@@ -329,16 +333,43 @@ TEST(ForwardPass, MeansAreHeldFromTheFirstToken) {
     }
 }
 
+TEST(ForwardPass, ShortTextsHaveTheirMeanToo) {
+    Checkpoint checkpoint = random_checkpoint(testing::tiny_olmoe());
+    // Sharp: at the p of a flat router nearly all tokens would get one expert.
+    for (int l = 0; l < checkpoint.config.num_layers(); ++l) {
+        auto& router = checkpoint.tensors.at(tensor_names::layer(l, tensor_names::kRouter));
+        for (float& x : router.values) x *= 20;
+    }
+    const Model model = exported(checkpoint);
+    const auto tokens = random_tokens(model.config(), 64);
+    SerialExecutor executor;
+    for (const double k : {1.5, 3.0, 4.25}) {
+        const std::string policy = "mean:" + std::to_string(k);
+        for (const int length : {1, 5, 31, 32}) {
+            const ReadUnder read(model, std::span(tokens).first(static_cast<size_t>(length)), 64,
+                                 executor, policy.c_str());
+            EXPECT_NEAR(mean_of(read.experts), k, 0.5 / length) << k << " " << length;
+        }
+        // The p that takes over is that of the scores.
+        const ReadUnder read(model, tokens, 64, executor, policy.c_str());
+        EXPECT_NEAR(mean_of(std::span(read.experts).last(32 * 3)), k, 0.25 * k) << k;
+    }
+}
+
 TEST(ForwardPass, MeansDoNotDependOnHowPassesAreCut) {
     const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     const auto tokens = random_tokens(model.config(), 150);
     SerialExecutor serial;
-    const ReadUnder whole(model, tokens, 256, serial);
-    for (const int rows : {1, 5, 32}) {
-        ThreadTeam team(rows == 5 ? 3 : 2);
-        const ReadUnder cut(model, tokens, rows, team);
-        EXPECT_EQ(cut.experts, whole.experts) << rows;
-        EXPECT_EQ(cut.routing.controller_state(), whole.routing.controller_state()) << rows;
+    // The second ends within the first window.
+    for (const size_t length : {150, 20}) {
+        const auto read = std::span(tokens).first(length);
+        const ReadUnder whole(model, read, 256, serial, "mean:2.5");
+        for (const int rows : {1, 5, 32}) {
+            ThreadTeam team(rows == 5 ? 3 : 2);
+            const ReadUnder cut(model, read, rows, team, "mean:2.5");
+            EXPECT_EQ(cut.experts, whole.experts) << rows;
+            EXPECT_EQ(cut.routing.controller_state(), whole.routing.controller_state()) << rows;
+        }
     }
 }
 
@@ -356,6 +387,14 @@ TEST(ForwardPass, StatesOfMeansComeBack) {
     EXPECT_EQ(copy.resume(70), 64);
     const ReadUnder less(model, std::span(tokens).first(64), 64, executor, "mean:2/3/4");
     EXPECT_EQ(copy.controller_state(), less.routing.controller_state());
+    EXPECT_FALSE(copy.layer(2).counted);
+    EXPECT_EQ(copy.resume(31), 0);
+    EXPECT_TRUE(copy.layer(2).counted);
+    // Within the first window too.
+    const ReadUnder few(model, std::span(tokens).first(9), 64, executor, "mean:2/3/4");
+    copy.restore_controllers(few.routing.controller_state());
+    EXPECT_EQ(copy.controller_state(), few.routing.controller_state());
+    EXPECT_TRUE(copy.layer(2).counted);
     copy.restart();
     EXPECT_EQ(copy.controller_state(),
               RequestRouting(model.config(), copy.policy()).controller_state());
@@ -431,25 +470,27 @@ TEST(ForwardPass, AContextTakesItsOwnImpacts) {
     EXPECT_NE(read("plan:p", 40).first, read("plan:p,use=global", 40).first);
 }
 
-TEST(ForwardPass, APassThatFailsSaysNothingOfTheContext) {
+TEST(ForwardPass, APassThatFailsSaysNothing) {
     Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     model.add_plan("p", testing::random_plan(model, 2, 3));
     const auto tokens = random_tokens(model.config(), 8);
     SerialExecutor executor;
-    const ReadUnder whole(model, tokens, 32, executor, "plan:p");
     struct Failure : TraceSink {
         void layer(const LayerTrace& t) override {
             if (t.layer == 2) throw Error("test", "stop");
         }
     } failure;
-    ForwardContext context(model, executor, 32);
-    KvCache cache(model.config(), 32);
-    RequestRouting routing(model.config(), RoutingPolicy::parse("plan:p"));
-    std::vector<BatchRow> rows;
-    for (const int32_t id : tokens) rows.push_back({id, &cache, &routing});
-    EXPECT_THROW(context.forward(rows, {.trace = &failure}), Error);
-    context.forward(rows);
-    EXPECT_EQ(routing.controller_state(), whole.routing.controller_state());
+    for (const char* policy : {"plan:p", "mean:2"}) {
+        const ReadUnder whole(model, tokens, 32, executor, policy);
+        ForwardContext context(model, executor, 32);
+        KvCache cache(model.config(), 32);
+        RequestRouting routing(model.config(), RoutingPolicy::parse(policy));
+        std::vector<BatchRow> rows;
+        for (const int32_t id : tokens) rows.push_back({id, &cache, &routing});
+        EXPECT_THROW(context.forward(rows, {.trace = &failure}), Error);
+        context.forward(rows);
+        EXPECT_EQ(routing.controller_state(), whole.routing.controller_state());
+    }
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ namespace muster {
 namespace {
 
 constexpr int kEarly[] = {8, 16};  // more positions at which a context is chosen
+constexpr size_t kControlState = 3;
 
 const ActivationPlan& plan_of(const ModelConfig& config, const RoutingPolicy& policy) {
     const auto found = config.plans.find(policy.plan);
@@ -133,6 +134,7 @@ RequestRouting::RequestRouting(const ModelConfig& config, const RoutingPolicy& p
     const bool own = policy.selection == Selection::model;
     const size_t values = (own ? config.policy : policy).values.size();
     const std::vector<int> budgets = planned_budgets(config, policy);
+    control_of_.assign(config.layers.size(), -1);
     std::vector<int> held;
     bool equal = values <= 1;
     for (int l = 0; l < config.num_layers(); ++l) {
@@ -188,7 +190,41 @@ void RequestRouting::add_control(const ModelConfig& config, const std::vector<in
                                             .num_experts = bounds.experts,
                                             .known_mean = known ? own.mean_experts : 0,
                                             .known_p = known ? own.p : 0.5};
-    controls_.push_back({MeanController(settings), layers});
+    const bool moves = settings.target > bounds.low && settings.target < bounds.high;
+    for (const int l : layers) control_of_[l] = static_cast<int>(controls_.size());
+    controls_.push_back({.controller = MeanController(settings),
+                         .layers = layers,
+                         .starts_counted = moves && !known,
+                         .counted = moves && !known});
+}
+
+void RequestRouting::Control::restart_window() noexcept {
+    sum = 0;
+    by_grid.fill(0);
+}
+
+void RequestRouting::Control::restart() noexcept {
+    controller.restart();
+    counted = starts_counted;
+    restart_window();
+}
+
+void RequestRouting::Control::take() noexcept {
+    for (size_t i = 0; i < pending.size(); ++i) by_grid[i] += std::exchange(pending[i], 0);
+}
+
+void RequestRouting::Control::end_window(int rows) noexcept {
+    const auto counts = static_cast<double>(layers.size()) * rows;
+    if (counted) {
+        OverGrid<double> means;
+        for (size_t i = 0; i < means.size(); ++i)
+            means[i] = static_cast<double>(by_grid[i]) / counts;
+        controller.begin(sum / counts, means);
+    } else {
+        controller.update(sum / counts);
+    }
+    counted = false;
+    restart_window();
 }
 
 /// The cost of a token is taken as the parameters it reads: decoding waits for memory.
@@ -222,8 +258,12 @@ bool RequestRouting::random() const noexcept {
 }
 
 void RequestRouting::apply() {
-    for (const Control& control : controls_)
-        for (const int l : control.layers) layers_[l].p = control.controller.p();
+    for (const Control& control : controls_) {
+        for (const int l : control.layers) {
+            layers_[l].p = control.controller.p();
+            layers_[l].counted = control.counted;
+        }
+    }
     if (context_) {
         const auto& boosts = boosts_[static_cast<size_t>(context_->cluster() + 1)];
         for (size_t l = 0; l < layers_.size(); ++l) layers_[l].boost = boosts[l];
@@ -254,13 +294,14 @@ int RequestRouting::rows_until_update(int64_t position) const noexcept {
 }
 
 size_t RequestRouting::state_size() const noexcept {
-    return 2 * controls_.size() + (context_ ? context_->state_size() : 0);
+    return kControlState * controls_.size() + (context_ ? context_->state_size() : 0);
 }
 
 void RequestRouting::append_state(std::vector<double>& state) const {
     for (const Control& control : controls_) {
         state.push_back(control.controller.log_odds());
         state.push_back(control.controller.debt());
+        state.push_back(control.counted ? 1 : 0);
     }
     if (context_) context_->append_state(state);
 }
@@ -268,8 +309,9 @@ void RequestRouting::append_state(std::vector<double>& state) const {
 void RequestRouting::restore_state(std::span<const double> state) {
     for (Control& control : controls_) {
         control.controller.restore(state[0], state[1]);
-        control.sum = 0;
-        state = state.subspan(2);
+        control.counted = control.starts_counted && state[2] != 0;
+        control.restart_window();
+        state = state.subspan(kControlState);
     }
     if (context_) context_->restore(state);
     window_rows_ = 0;
@@ -281,17 +323,22 @@ void RequestRouting::begin_at(int64_t position) {
     begin_ = position_ = position;
     window_rows_ = 0;
     history_.clear();
-    for (Control& control : controls_) control.sum = 0;
+    for (Control& control : controls_) control.restart_window();
     if (context_) context_->restart_window();
     append_state(history_);
 }
 
 void RequestRouting::begin_pass() noexcept {
+    for (Control& control : controls_) control.pending.fill(0);
     if (context_) context_->drop();
 }
 
-void RequestRouting::note_route(int layer, std::span<const int32_t> experts) noexcept {
+void RequestRouting::note_route(int layer, std::span<const int32_t> experts,
+                                const OverGrid<int32_t>& by_grid) noexcept {
     if (context_) context_->note(layer, experts);
+    if (!layers_[layer].counted) return;
+    OverGrid<int64_t>& pending = controls_[control_of_[layer]].pending;
+    for (size_t i = 0; i < pending.size(); ++i) pending[i] += by_grid[i];
 }
 
 void RequestRouting::observe(int64_t position, std::span<const int32_t> counts) {
@@ -306,15 +353,12 @@ void RequestRouting::observe(int64_t position, std::span<const int32_t> counts) 
 
 void RequestRouting::end_pass() {
     if (!controlled()) return;
+    for (Control& control : controls_) control.take();
     if (context_) context_->take();
     const auto known = static_cast<int64_t>(history_.size() / state_size());
     const int64_t ended = moves_before(position_) - moves_before(begin_) + 1 - known;
     if (ended == 0) return;
-    for (Control& control : controls_) {
-        const auto counts = static_cast<double>(control.layers.size()) * window_rows_;
-        control.controller.update(control.sum / counts);
-        control.sum = 0;
-    }
+    for (Control& control : controls_) control.end_window(window_rows_);
     if (context_) context_->end_window(window_rows_);
     window_rows_ = 0;
     for (int64_t i = 0; i < ended; ++i) append_state(history_);
@@ -327,6 +371,7 @@ void RequestRouting::observe_batch(std::span<const double> experts_per_layer) {
         double sum = 0;
         for (const int l : control.layers) sum += experts_per_layer[l];
         control.controller.update(sum / static_cast<double>(control.layers.size()));
+        control.counted = false;
     }
     apply();
     begin_at(0);
@@ -339,7 +384,7 @@ void RequestRouting::restore_window(size_t window) {
 }
 
 void RequestRouting::restart() {
-    for (Control& control : controls_) control.controller.restart();
+    for (Control& control : controls_) control.restart();
     if (context_) context_->restart();
     begin_at(0);
     apply();
@@ -378,7 +423,10 @@ std::vector<double> RequestRouting::controller_state() const {
     std::vector<double> state{static_cast<double>(begin_), static_cast<double>(position_),
                               static_cast<double>(window_rows_)};
     append_state(state);
-    for (const Control& control : controls_) state.push_back(control.sum);
+    for (const Control& control : controls_) {
+        state.push_back(control.sum);
+        state.insert(state.end(), control.by_grid.begin(), control.by_grid.end());
+    }
     if (context_) context_->append_window(state);
     state.insert(state.end(), history_.begin(), history_.end());
     return state;
@@ -387,7 +435,8 @@ std::vector<double> RequestRouting::controller_state() const {
 void RequestRouting::restore_controllers(std::span<const double> state) {
     constexpr size_t kHead = 3;
     const size_t size = state_size();
-    const size_t open = controls_.size() + (context_ ? context_->window_size() : 0);
+    const size_t open =
+        (1 + kGridPoints) * controls_.size() + (context_ ? context_->window_size() : 0);
     if (!controlled() && state.empty()) return;
     const auto fail = [&] {
         throw Error("routing", "a saved controller state of " + std::to_string(state.size()) +
@@ -409,8 +458,12 @@ void RequestRouting::restore_controllers(std::span<const double> state) {
     restore_state(state.subspan(kHead, size));
     window_rows_ = static_cast<int>(state[2]);
     std::span<const double> window = state.subspan(kHead + size, open);
-    for (size_t c = 0; c < controls_.size(); ++c) controls_[c].sum = window[c];
-    if (context_) context_->restore_window(window.subspan(controls_.size()));
+    for (Control& control : controls_) {
+        control.sum = window[0];
+        for (int i = 0; i < kGridPoints; ++i) control.by_grid[i] = std::llround(window[1 + i]);
+        window = window.subspan(1 + kGridPoints);
+    }
+    if (context_) context_->restore_window(window);
     const auto history = state.subspan(kHead + size + open);
     history_.assign(history.begin(), history.end());
 }

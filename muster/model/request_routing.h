@@ -50,8 +50,8 @@ class RequestRouting {
     /// Whether the experts that rows take change what later ones do: `mean:` moves its p, a plan
     /// chooses among its contexts.
     bool controlled() const noexcept { return !controls_.empty() || context_.has_value(); }
-    /// Whether note_route() is to be called.
-    bool follows_context() const noexcept { return context_.has_value(); }
+    /// Whether note_route() is to be called for a layer.
+    bool follows_routes(int l) const noexcept { return context_ || layers_[l].counted; }
     /// The cluster of the plan by which it routes now; -1: its one table, or no plan.
     int context_cluster() const noexcept { return context_ ? context_->cluster() : -1; }
     /// Whether the clock moves it (`speed:`): such a policy generates but cannot evaluate.
@@ -59,13 +59,14 @@ class RequestRouting {
 
     /// How many rows from `position` on may share a pass before the state moves.
     int rows_until_update(int64_t position) const noexcept;
-    /// Forward passes report: that they begin; each row's experts in each MoE layer, where
-    /// follows_context(); when they are through, for every row in order, how many it took [L]
-    /// (dense layers: anything); their end, which moves the state where a window is full (a pass
-    /// that was not cut where it should be is one window). Positions that do not follow on each
-    /// other begin a new window. None allocates within the model's context.
+    /// Forward passes report: that they begin; each row's experts in each MoE layer and its
+    /// RouteScratch::by_grid, where it follows_routes(); when they are through, for every row in
+    /// order, how many it took [L] (dense layers: anything); their end, which moves the state where
+    /// a window is full (a pass that was not cut where it should be is one window). Positions that
+    /// do not follow on each other begin a new window. None allocates within the model's context.
     void begin_pass() noexcept;
-    void note_route(int layer, std::span<const int32_t> experts) noexcept;
+    void note_route(int layer, std::span<const int32_t> experts,
+                    const OverGrid<int32_t>& by_grid) noexcept;
     void observe(int64_t position, std::span<const int32_t> counts);
     void end_pass();
     /// Reports the mean experts per token of each layer [L] over a batch of training, which is a
@@ -93,7 +94,18 @@ class RequestRouting {
     struct Control {
         MeanController controller;
         std::vector<int> layers;
+        /// p is not known before the first window has shown the router's scores; until then
+        /// tokens get the target itself. Never where the checkpoint's own top-p is known, and at
+        /// the bounds.
+        bool starts_counted = false, counted = false;
         double sum = 0;  ///< experts of the window under way, over its rows and layers
+        /// Sums over what counted tokens noted: not taken yet, of the window.
+        OverGrid<int64_t> pending{}, by_grid{};
+
+        void restart() noexcept;
+        void restart_window() noexcept;
+        void take() noexcept;
+        void end_window(int rows) noexcept;
     };
     void add_control(const ModelConfig& config, const std::vector<int>& layers);
     void make_speed(const ModelConfig& config, const std::vector<int>& layers);
@@ -113,6 +125,7 @@ class RequestRouting {
     uint64_t seed_ = 0;
     std::vector<ResolvedRouter> layers_;
     std::vector<Control> controls_;
+    std::vector<int> control_of_;  ///< [L] in controls_; -1: none
     std::optional<SpeedController> speed_;
     std::optional<ContextChoice> context_;
     /// [clusters + 1][L] ResolvedRouter::boost under the one table and under each cluster.

@@ -45,7 +45,20 @@ void check_bounds(double low, double high, int experts) {
     require(experts >= 1, "controller for no experts, expected at least 1");
 }
 
+constexpr double grid_odds(int i) noexcept { return (i - 16) / 2.0; }
+
+OverGrid<double> make_grid() noexcept {
+    OverGrid<double> p;
+    for (int i = 0; i < kGridPoints; ++i) p[i] = 1 / (1 + std::exp(-grid_odds(i)));
+    return p;
+}
+
 }  // namespace
+
+const OverGrid<double>& grid_p() noexcept {
+    static const OverGrid<double> p = make_grid();
+    return p;
+}
 
 MeanController::MeanController(const Settings& settings) : settings_(settings) {
     Settings& s = settings_;
@@ -81,6 +94,21 @@ void MeanController::update(double mean_experts) noexcept {
     const double step =
         odds_of_mean(wanted, s.low, s.high) - odds_of_mean(mean_experts, s.low, s.high);
     u_ = clamp_odds(u_ + step, s.num_experts);
+}
+
+void MeanController::begin(double mean_experts, const OverGrid<double>& means) noexcept {
+    const Settings& s = settings_;
+    int i = 0;
+    while (i < kGridPoints && means[i] < s.target) ++i;
+    if (i == 0) {
+        u_ = lowest_odds(s.num_experts);
+    } else if (i == kGridPoints) {
+        u_ = highest_odds(s.num_experts);
+    } else {
+        const double part = (s.target - means[i - 1]) / (means[i] - means[i - 1]);
+        u_ = clamp_odds(grid_odds(i - 1) + part * (grid_odds(i) - grid_odds(i - 1)), s.num_experts);
+    }
+    update(mean_experts);
 }
 
 void MeanController::restore(double log_odds, double debt) noexcept {

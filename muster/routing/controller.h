@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace muster {
@@ -8,6 +9,14 @@ namespace muster {
 /// Share of the gate's mass that `mean` and `speed` spread evenly over a token's candidates before
 /// they count it, so that every number of experts has a p of its own, however sharp the router.
 inline constexpr double kEvenShare = 0x1p-10;
+
+/// Numbers of experts at a grid of p: point i has log(p / (1 - p)) = (i - 16) / 2, which goes from
+/// a p that is below the best of 1,024 experts' share to one above all but the last's.
+inline constexpr int kGridPoints = 47;
+template <typename T>
+using OverGrid = std::array<T, kGridPoints>;
+/// [kGridPoints] the p of each point, in (0, 1).
+const OverGrid<double>& grid_p() noexcept;
 
 /// Holds the mean number of experts per token at a target by moving one global p, a PI controller
 /// (DTop-p, arXiv 2512.13996) on scales that suit top-p: u = log(p / (1 - p)) follows
@@ -42,6 +51,9 @@ class MeanController {
     double log_odds() const noexcept { return u_; }
     double debt() const noexcept { return debt_; }
     void restore(double log_odds, double debt) noexcept;
+    /// Reports a first window that p did not lead: what it had by its mean, and the mean that each
+    /// p of the grid would have given it, rising. u goes to where those reach the target.
+    void begin(double mean_experts, const OverGrid<double>& means) noexcept;
     /// As it was made.
     void restart() noexcept;
 

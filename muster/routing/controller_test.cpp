@@ -100,6 +100,26 @@ TEST(MeanController, StartsFromWhatIsKnown) {
     EXPECT_DOUBLE_EQ(controller.p(), 0.4);
 }
 
+TEST(MeanController, StartsFromWhatAFirstWindowShows) {
+    MeanController controller({.target = 3, .low = 1, .high = 8, .num_experts = 8});
+    OverGrid<double> means;
+    for (int i = 0; i < kGridPoints; ++i) means[i] = i < 20 ? 2 : 6;  // log-odds 1.5 and 2
+    controller.begin(3, means);
+    EXPECT_DOUBLE_EQ(controller.log_odds(), 1.5 + 0.5 / 4);
+    EXPECT_EQ(controller.debt(), 0);
+    controller.begin(4, means);  // one too many, which is to be saved
+    EXPECT_EQ(controller.debt(), 1);
+    EXPECT_LT(controller.log_odds(), 1.5 + 0.5 / 4);
+    means.fill(1);
+    controller.restart();
+    controller.begin(3, means);
+    EXPECT_EQ(controller.p(), 1);
+    means.fill(8);
+    controller.restart();
+    controller.begin(3, means);
+    EXPECT_EQ(controller.p(), 0);
+}
+
 TEST(MeanController, RefusesBadSettings) {
     EXPECT_THROW(MeanController({.target = 0}), Error);
     EXPECT_THROW(MeanController({.target = std::nan("")}), Error);

@@ -83,6 +83,41 @@ void place_by_rank(Survivors& survivors, int count, int32_t* order) noexcept {
     }
 }
 
+/// Of a token's candidates: those whose key is above kOut.
+class Mass {
+  public:
+    /// `even`: of Prefix.
+    Mass(std::span<const float> scores, std::span<const float> keys, double even) noexcept;
+    double all() const noexcept { return all_; }
+    /// What a candidate of this score holds.
+    double operator()(float score) const noexcept { return exact_.term(score) + each_; }
+
+  private:
+    ExactSum exact_;
+    double each_ = 0, all_ = 0;
+};
+
+Mass::Mass(std::span<const float> scores, std::span<const float> keys, double even) noexcept
+    : exact_(row_max(scores), static_cast<int>(scores.size())) {
+    const int n = static_cast<int>(scores.size());
+    double total = 0;
+    int candidates = n;
+    if (scores.data() == keys.data()) {
+        total = exact_.sum(scores.data(), n);
+    } else {
+        candidates = 0;
+        for (int e = 0; e < n; ++e) {
+            if (keys[e] <= kOut) continue;
+            total += exact_.term(scores[e]);
+            ++candidates;
+        }
+    }
+    // Where all scores are zero, the even mass is all there is.
+    const double spread = even * (total > 0 ? total : 1);
+    each_ = spread / std::max(candidates, 1);
+    all_ = total + spread;
+}
+
 void sort_best(std::span<const float> keys, int count, int32_t* order) noexcept {
     const auto before = [keys](int32_t a, int32_t b) {
         return keys[a] > keys[b] || (keys[a] == keys[b] && a < b);
@@ -112,34 +147,32 @@ void best_first(std::span<const float> keys, int count, int32_t* order) noexcept
 
 int shortest_prefix(std::span<const float> scores, std::span<const float> keys,
                     const Prefix& prefix, int low, int high, int32_t* order) noexcept {
-    const int n = static_cast<int>(scores.size());
-    const ExactSum exact(row_max(scores), n);
-    double total = 0;
-    int candidates = n;
-    if (scores.data() == keys.data()) {
-        total = exact.sum(scores.data(), n);
-    } else {
-        candidates = 0;
-        for (int e = 0; e < n; ++e) {
-            if (keys[e] <= kOut) continue;
-            total += exact.term(scores[e]);
-            ++candidates;
-        }
-    }
-    // Where all scores are zero, the even mass is all there is.
-    const double spread = prefix.even * (total > 0 ? total : 1);
-    const double each = spread / std::max(candidates, 1);
-    const double wanted = prefix.share * (total + spread);
+    const Mass mass_of(scores, keys, prefix.even);
+    const double wanted = prefix.share * mass_of.all();
     double mass = 0;
     int taken = 0;
     for (int ranked = std::max(low, 8);; ranked *= 8) {
         ranked = std::min(ranked, high);
         best_first(keys, ranked, order);
         while (taken < ranked) {
-            mass += exact.term(scores[order[taken++]]) + each;
+            mass += mass_of(scores[order[taken++]]);
             if (mass >= wanted) return std::max(taken, low);
         }
         if (ranked == high) return high;
+    }
+}
+
+void prefixes_over_grid(std::span<const float> scores, std::span<const float> keys, double even,
+                        int low, int high, int32_t* order, OverGrid<int32_t>& counts) noexcept {
+    const Mass mass_of(scores, keys, even);
+    best_first(keys, high, order);
+    counts.fill(high);
+    double mass = 0;
+    size_t i = 0;
+    for (int n = 1; n <= high; ++n) {
+        mass += mass_of(scores[order[n - 1]]);
+        while (i < counts.size() && mass >= grid_p()[i] * mass_of.all())
+            counts[i++] = std::max(n, low);
     }
 }
 

@@ -60,8 +60,9 @@ void check_hash(const RouterParameters& parameters, const RouterSpec& spec,
     }
 }
 
-void check_context(const RouterParameters& parameters, const RouterSpec& spec,
+void check_context(const RouterParameters& parameters, const ResolvedRouter& router,
                    const RouteContext& context, int64_t tokens) {
+    const RouterSpec& spec = router.spec;
     const auto check_size = [tokens](const char* what, size_t size) {
         if (size != static_cast<size_t>(tokens))
             fail(std::to_string(size) + std::string(" ") + what + ", expected " +
@@ -69,6 +70,7 @@ void check_context(const RouterParameters& parameters, const RouterSpec& spec,
     };
     if (spec.selection == Selection::random)
         check_size("positions for random selection", context.positions.size());
+    if (router.counted) check_size("positions for a counted mean", context.positions.size());
     if (spec.selection == Selection::hash) {
         check_size("token ids for hash selection", context.token_ids.size());
         check_hash(parameters, spec, context, tokens);
@@ -108,6 +110,7 @@ void start(MatrixView<const float> logits, RouteScratch& scratch, RouteTable& ta
     scratch.scores.resize(logits.rows * logits.cols);
     scratch.work.resize(3 * logits.cols);
     scratch.order.resize(logits.cols);
+    scratch.by_grid.resize(logits.rows);
 }
 
 void route_expert_choice(MatrixView<const float> logits, const ResolvedRouter& router,
@@ -130,7 +133,7 @@ void route(MatrixView<const float> logits, const ResolvedRouter& router,
            const RouterParameters& parameters, const RouteContext& context, RouteScratch& scratch,
            RouteTable& table) {
     check_parameters(parameters, router.spec, logits.cols);
-    check_context(parameters, router.spec, context, logits.rows);
+    check_context(parameters, router, context, logits.rows);
     start(logits, scratch, table);
     if (router.spec.selection == Selection::expert_choice)
         return route_expert_choice(logits, router, scratch, table);
@@ -152,7 +155,7 @@ void route_rows(MatrixView<const float> logits, std::span<const ResolvedRouter* 
             if (router.spec.selection == Selection::expert_choice)
                 fail("expert-choice needs a whole batch, expected a selection by token");
             check_parameters(parameters, router.spec, logits.cols);
-            check_context(parameters, router.spec, context, logits.rows);
+            check_context(parameters, router, context, logits.rows);
             checked = &router;
         }
         route_token(logits, t, router, parameters, context, scratch, table);

@@ -7,6 +7,7 @@
 
 #include "muster/core/random.h"
 #include "muster/core/tensor_view.h"
+#include "muster/routing/controller.h"
 #include "muster/routing/policy.h"
 #include "muster/routing/route_table.h"
 
@@ -48,6 +49,9 @@ struct ResolvedRouter {
     /// The current p of `mean` (its MeanController::p(), set before each call) and of `top_p` (the
     /// policy's value).
     double p = 0.4;
+    /// `mean` while its p is not known: a token gets the value itself, its whole part and, at as
+    /// large a share of positions as its fraction is, one expert more.
+    bool counted = false;
 };
 
 /// Fills the policy's choices into `spec` for `layer` of `layers`; docs/routing.md says which bound
@@ -63,8 +67,8 @@ int most_experts(const RouterSpec& spec) noexcept;
 /// Batch context some selections need; may be left empty otherwise.
 struct RouteContext {
     std::span<const int32_t> token_ids;  ///< [T], for hash
-    std::span<const int64_t>
-        positions;  ///< [T], for random (its stream is (seed, layer, position))
+    std::span<const int64_t> positions;  ///< [T], for random (its stream is (seed, layer,
+                                         ///< position)) and for a counted mean
     int layer = 0;
     uint64_t seed = 0;
     std::span<const uint64_t> seeds;  ///< [T] in place of the one, where rows have their own
@@ -74,6 +78,9 @@ struct RouteContext {
 /// per thread that routes.
 struct RouteScratch {
     std::vector<float> scores;  ///< [T, E] after a call: the scores, without selection bias
+    /// [T] after a call, of tokens under a counted mean: the experts that each p of the grid would
+    /// have given them (but for forced ones).
+    std::vector<OverGrid<int32_t>> by_grid;
     std::vector<float> work;
     std::vector<int32_t> order;
 };

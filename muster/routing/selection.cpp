@@ -2,6 +2,7 @@
 #include "muster/routing/selection.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "muster/core/random.h"
@@ -161,9 +162,20 @@ int place_forced(std::span<const int> force, std::span<const float> keys, int co
     return count;
 }
 
-/// A selection whose number does not depend on the token: forced experts replace, not add.
-bool fixed_number(Selection s) noexcept {
-    return s == Selection::top_k || s == Selection::random || s == Selection::hash;
+/// Whether the number of experts does not depend on the token's scores: forced experts replace, not
+/// add.
+bool fixed_number(const ResolvedRouter& router) noexcept {
+    const Selection s = router.spec.selection;
+    return s == Selection::top_k || s == Selection::random || s == Selection::hash ||
+           router.counted;
+}
+
+/// How many experts a counted mean gives: over positions from any on they add up to the value's
+/// multiple, to within one; layers take turns.
+int counted_number(const TokenView& token) noexcept {
+    const double value = token.router.spec.value;
+    const auto at = static_cast<double>(token.context.positions[token.token] + token.context.layer);
+    return static_cast<int>(std::floor((at + 1) * value) - std::floor(at * value));
 }
 
 }  // namespace
@@ -186,6 +198,13 @@ int select_experts(const TokenView& token, RouteScratch& scratch) {
             count = shortest_prefix(token.scores, keys, {.share = router.p}, low, high, order);
             break;
         case Selection::mean:
+            if (router.counted) {
+                count = std::clamp(counted_number(token), low, high);
+                prefixes_over_grid(token.scores, keys, kEvenShare, low, high, order,
+                                   scratch.by_grid[token.token]);
+                break;
+            }
+            [[fallthrough]];
         case Selection::speed:
             count = shortest_prefix(token.scores, keys, {router.p, kEvenShare}, low, high, order);
             break;
@@ -193,7 +212,7 @@ int select_experts(const TokenView& token, RouteScratch& scratch) {
             count = select_set(token, keys, low, high, scratch);
     }
     if (router.force.empty()) return count;
-    const int limit = fixed_number(spec.selection) ? count : high;
+    const int limit = fixed_number(router) ? count : high;
     return place_forced(router.force, keys, count,
                         std::max(limit, static_cast<int>(router.force.size())), order);
 }

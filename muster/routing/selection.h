@@ -49,4 +49,9 @@ struct Prefix {
 int shortest_prefix(std::span<const float> scores, std::span<const float> keys,
                     const Prefix& prefix, int low, int high, int32_t* order) noexcept;
 
+/// The same for every p of the controllers' grid as the share, into `counts`. Ranks the best `high`
+/// experts in `order`.
+void prefixes_over_grid(std::span<const float> scores, std::span<const float> keys, double even,
+                        int low, int high, int32_t* order, OverGrid<int32_t>& counts) noexcept;
+
 }  // namespace muster

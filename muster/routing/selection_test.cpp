@@ -42,6 +42,69 @@ TEST(Selection, TopK) {
         });
 }
 
+RouteContext in_layer(int layer) {
+    RouteContext context;
+    context.layer = layer;
+    return context;
+}
+
+TEST(Selection, CountedMeansGiveTheValueOverPositions) {
+    for (const double value : {1.25, 2.5, 3.0, 7.9}) {
+        ResolvedRouter router = resolved(("mean:" + std::to_string(value)).c_str(), spec_of(16));
+        router.counted = true;
+        for (const int layer : {0, 1, 2, 9}) {
+            const Routed routed = run(random_logits(64, 16, 5), router, {}, in_layer(layer));
+            for (int t = 0; t < 64; ++t) {
+                auto best = ranking(row(routed, t));
+                best.resize(routed.table.token_experts(t).size());
+                EXPECT_EQ(experts_of(routed.table, t), best);
+                EXPECT_NEAR(routed.table.offsets[t + 1], (t + 1) * value, 1) << value << " " << t;
+            }
+        }
+    }
+    // Layers take turns with the expert more.
+    ResolvedRouter router = resolved("mean:1.5", spec_of(4));
+    router.counted = true;
+    const Logits one = random_logits(1, 4, 1);
+    EXPECT_EQ(run(one, router, {}, in_layer(0)).table.activations(), 1);
+    EXPECT_EQ(run(one, router, {}, in_layer(1)).table.activations(), 2);
+    // Bounds hold, forced experts replace.
+    router = resolved("mean:3,min=1,max=5,ban=0.3,force=0.7", spec_of(8));
+    router.counted = true;
+    const Routed forced = run(random_logits(20, 8, 2), router);
+    for (int t = 0; t < 20; ++t) {
+        EXPECT_THAT(experts_of(forced.table, t), testing::SizeIs(3));
+        EXPECT_THAT(experts_of(forced.table, t), testing::Contains(7));
+        EXPECT_THAT(experts_of(forced.table, t), testing::Not(testing::Contains(3)));
+    }
+}
+
+TEST(Selection, CountedMeansTellWhatEachPWouldGive) {
+    for (const char* policy : {"mean:1.5", "mean:4,min=2,max=9", "mean:4,ban=0.2,ban=0.5"})
+        for (const bool coarse : {false, true}) {
+            ResolvedRouter router = resolved(policy, spec_of(16));
+            const Logits logits = random_logits(60, 16, 8, coarse);
+            router.counted = true;
+            const auto by_grid = run(logits, router).by_grid;
+            router.counted = false;
+            for (int i = 0; i < kGridPoints; ++i) {
+                router.p = grid_p()[i];
+                const RouteTable table = run(logits, router).table;
+                for (int t = 0; t < 60; ++t)
+                    EXPECT_EQ(table.token_experts(t).size(), by_grid[t][i]) << policy << " " << i;
+            }
+        }
+}
+
+TEST(Selection, CountedMeansNeedPositions) {
+    ResolvedRouter router = resolved("mean:1.5", spec_of(4));
+    router.counted = true;
+    RouteScratch scratch;
+    RouteTable table;
+    const Logits logits = random_logits(2, 4, 1);
+    EXPECT_THROW(route(logits.view(), router, {}, {}, scratch, table), Error);
+}
+
 std::vector<int> prefix(std::span<const float> scores, double p) {
     double total = 0, sum = 0;
     for (const float s : scores) total += s;

@@ -47,6 +47,7 @@ inline ResolvedRouter resolved(const char* policy, const RouterSpec& spec) {
 struct Routed {
     RouteTable table;
     std::vector<float> scores;
+    std::vector<OverGrid<int32_t>> by_grid;
 };
 
 /// Routes with everything a selection might ask for: positions 0, 1, 2 … unless given.
@@ -59,6 +60,7 @@ inline Routed run(const Logits& logits, const ResolvedRouter& router,
     Routed routed;
     route(logits.view(), router, parameters, context, scratch, routed.table);
     routed.scores = scratch.scores;
+    routed.by_grid = scratch.by_grid;
     return routed;
 }
 
