@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "muster/cli/statistics_file.h"
 #include "muster/cli/test_terminal.h"
 #include "muster/core/atomic_file.h"
 
@@ -78,6 +79,50 @@ TEST_F(Seeing, StatisticsGrowFromRunToRun) {
     EXPECT_THAT(t.out.str(), HasSubstr("busiest"));
 }
 
+TEST_F(Seeing, ABatchCountsWhatItsRequestsDoAlone) {
+    std::string requests;
+    for (const char* policy : {"model", "top-k:1", "mean:2.5", "top-k:3,ban=2.0"}) {
+        for (const char* prompt : {"the theme of", "a"}) {
+            requests += json{{"prompt", prompt}, {"routing", policy}, {"temperature", 0}}.dump();
+            requests += '\n';
+            ASSERT_EQ(t.run({"run", "default", "-p", prompt, "-n", "6", "--ignore-end",
+                             "--temperature", "0", "--routing", policy, "--stats", at("r.json")}),
+                      0)
+                << t.err.str();
+        }
+    }
+    write_file(model / "requests.jsonl", requests);
+    ASSERT_EQ(t.run({"batch", "default", at("requests.jsonl"), "-n", "6", "--ignore-end",
+                     "--sequences", "8", "--stats", at("b.json")}),
+              0)
+        << t.err.str();
+    const RoutingStatistics alone = read_statistics(at("r.json"));
+    const RoutingStatistics together = read_statistics(at("b.json"));
+    EXPECT_EQ(together.policies, alone.policies);
+    EXPECT_EQ(together.policies.size(), 4u);
+    for (size_t l = 0; l < alone.layers.size(); ++l) {
+        EXPECT_EQ(together.layers[l].load, alone.layers[l].load);
+        EXPECT_EQ(together.layers[l].scored, alone.layers[l].scored);
+        for (size_t e = 0; e < alone.layers[l].load.size(); ++e) {
+            EXPECT_NEAR(together.layers[l].weight[e], alone.layers[l].weight[e], 1e-4);
+            EXPECT_NEAR(together.layers[l].loss[e], alone.layers[l].loss[e], 1e-3);
+        }
+    }
+}
+
+TEST_F(Seeing, AConversationCountsEveryAnswer) {
+    const std::vector<std::string> words{"chat", "default",       "-n",        "3",
+                                         "-q",   "--temperature", "0",         "--ctx",
+                                         "48",   "--stats",       at("c.json")};
+    ASSERT_EQ(t.run(words, "a\n"), 0) << t.err.str();
+    const int64_t first = tokens_of(at("c.json"));
+    EXPECT_GT(first, 3);
+    ASSERT_EQ(t.run(words, "a\n/routing top-k:1\n/clear\nb\n"), 0) << t.err.str();
+    const RoutingStatistics all = read_statistics(at("c.json"));
+    EXPECT_EQ(all.policies.at("model"), 2 * first);
+    EXPECT_GT(all.policies.at("top-k:1"), 0);
+}
+
 TEST_F(Seeing, StatisticsOfAnotherModelAreRefusedBeforeTheWork) {
     document({"eval", "default", letters, "--tokens", "10", "--stats", at("s.json")});
     const std::string before = read_file(model / "s.json");
@@ -85,6 +130,8 @@ TEST_F(Seeing, StatisticsOfAnotherModelAreRefusedBeforeTheWork) {
     for (const std::vector<std::string>& words :
          {std::vector<std::string>{"eval", at("q.gguf"), letters},
           {"run", at("q.gguf"), "-p", "x", "-n", "1"},
+          {"batch", at("q.gguf"), letters, "-o", at("new.jsonl")},
+          {"chat", at("q.gguf")},
           {"atlas", at("q.gguf"), letters, "-o", at("new.html")},
           {"trace", at("q.gguf"), letters, "-o", at("new.jsonl")}}) {
         auto all = words;

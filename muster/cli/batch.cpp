@@ -13,9 +13,11 @@
 
 #include "muster/cli/answer_json.h"
 #include "muster/cli/batch_reader.h"
+#include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/evaluate/statistics_sink.h"
 #include "muster/routing/activation_plan.h"
 
 namespace muster::cli {
@@ -52,7 +54,7 @@ class AnswerWriter {
     std::optional<AtomicFile> file_;
 };
 
-SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine) {
+SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine, TraceSink* trace) {
     SchedulerOptions s;
     s.sequences = o.sequences;
     s.context = engine.context;
@@ -60,6 +62,7 @@ SchedulerOptions scheduler_options(const BatchOptions& o, const Engine& engine) 
     s.waiting = std::max(s.waiting, static_cast<size_t>(most_under_way(o)));
     s.compute = engine.compute;
     s.kv = engine.kv;
+    s.trace = o.stats.empty() ? nullptr : trace;
     return s;
 }
 
@@ -71,7 +74,9 @@ class Batch {
           terminal_(terminal),
           reader_(reader),
           writer_(options.output, terminal),
-          scheduler_(*engine.model, *engine.team, scheduler_options(options, engine)) {}
+          stats_(options.stats, *engine.model),
+          counted_(*engine.model),
+          scheduler_(*engine.model, *engine.team, scheduler_options(options, engine, &counted_)) {}
 
     /// The exit code.
     int run() {
@@ -84,6 +89,7 @@ class Batch {
         }
         stopped_ = true;  // what is left is not answered
         writer_.commit();
+        stats_.add(counted_.statistics());
         const bool interrupted = terminal_.interrupted && terminal_.interrupted();
         if (!options_.quiet) report(start, interrupted);
         if (interrupted) return kInterrupted;
@@ -128,6 +134,7 @@ class Batch {
             Answer{next.line, next.id, request.policy, request.generate.sampler.seed});
         request.generate.on_token = [this, answer](const GeneratedToken& token) {
             append_token(token, answer->tokens);
+            if (stats_.wanted() && token.id >= 0) counted_.predicted(token.row, token.loss);
             return !terminal_.stop();
         };
         request.generate.progress = [this](std::string_view, int64_t, int64_t) {
@@ -182,6 +189,8 @@ class Batch {
     Terminal& terminal_;
     BatchReader& reader_;
     AnswerWriter writer_;
+    StatisticsFile stats_;
+    PassStatistics counted_;
     bool ended_ = false, stopped_ = false;
     int64_t under_way_ = 0;
     int64_t answered_ = 0, refused_ = 0, written_ = 0;

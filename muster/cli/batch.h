@@ -27,7 +27,8 @@ struct BatchOptions {
     SamplerOptions sampler;        ///< of requests that do not say otherwise
     std::optional<uint64_t> seed;  ///< none: drawn
     bool ignore_end = false;
-    bool quiet = false;  ///< no statistics
+    std::filesystem::path stats;  ///< statistics are added to it; empty: none
+    bool quiet = false;           ///< no statistics
 };
 
 /// Writes an answer a line, as they are done. A line that cannot be answered is reported on `err`

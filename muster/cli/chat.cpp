@@ -14,8 +14,10 @@
 #include "muster/cli/expert_use.h"
 #include "muster/cli/line_reader.h"
 #include "muster/cli/progress_bar.h"
+#include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
 #include "muster/core/error.h"
+#include "muster/evaluate/statistics_sink.h"
 #include "muster/generate/session.h"
 
 namespace muster::cli {
@@ -41,14 +43,15 @@ std::string trimmed(std::string_view text) {
     return std::string(text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1));
 }
 
-SessionOptions session_options(const Engine& engine, const ChatOptions& options, ExpertUse* use) {
+SessionOptions session_options(const Engine& engine, const ChatOptions& options,
+                               PassStatistics* counted) {
     SessionOptions s;
     s.context = engine.context;
     s.compute = engine.compute;
     s.kv = engine.kv;
     s.policy = RoutingPolicy::parse(options.routing);
     s.seed = options.seed.value_or(0);
-    s.trace = use;
+    s.trace = counted;
     return s;
 }
 
@@ -58,8 +61,9 @@ class Chat {
         : options_(options),
           terminal_(terminal),
           engine_(std::move(engine)),
-          use_(engine_.model->config()),
-          session_(*engine_.model, *engine_.team, session_options(engine_, options, &use_)),
+          stats_(options.stats, *engine_.model),
+          counted_(*engine_.model),
+          session_(*engine_.model, *engine_.team, session_options(engine_, options, &counted_)),
           prompt_(*engine_.model, options.chat_template),
           reader_(make_line_reader(terminal)),
           depth_(options.color == "experts" ? terminal.when_asked : ColorDepth::none),
@@ -162,7 +166,7 @@ class Chat {
         } else if (name == "/routing") {
             set_routing(rest);
         } else if (name == "/stats") {
-            terminal_.err << use_.table()
+            terminal_.err << expert_use(counted_.statistics())
                           << fmt::format("{} of {} tokens of context used\n",
                                          session_.tokens().size(), session_.context())
                           << std::flush;
@@ -223,6 +227,7 @@ class Chat {
                 messages.push_back({"assistant", *written});
                 messages_ = std::move(messages);
             }
+            stats_.add(counted_.statistics());
         } catch (const Error& e) {
             failed_ = true;
             complain(e);
@@ -233,7 +238,7 @@ class Chat {
     std::optional<std::string> write(const std::vector<int32_t>& ids) {
         const ExpertScale scale =
             expert_scale(engine_.model->config(), session_.routing().policy());
-        use_.clear();
+        counted_.clear();
         GenerateOptions generate;
         generate.sampler = options_.sampler;
         generate.sampler.seed = seed_ + turn_++;
@@ -246,6 +251,7 @@ class Chat {
         generate.on_token = [&](const GeneratedToken& token) {
             bar.clear();
             if (token.id >= 0) {
+                counted_.predicted(token.row, token.loss);
                 low = low == 0 ? token.mean_experts : std::min(low, token.mean_experts);
                 high = std::max(high, token.mean_experts);
             }
@@ -292,7 +298,8 @@ class Chat {
     const ChatOptions& options_;
     Terminal& terminal_;
     Engine engine_;
-    ExpertUse use_;
+    StatisticsFile stats_;
+    PassStatistics counted_;  ///< of the last answer
     Session session_;
     ChatPrompt prompt_;
     std::unique_ptr<LineReader> reader_;

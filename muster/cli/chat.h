@@ -22,6 +22,7 @@ struct ChatOptions {
     int tokens = -1;             ///< most of an answer; -1: until it ends
     SamplerOptions sampler;
     std::optional<uint64_t> seed;  ///< none: drawn
+    std::filesystem::path stats;   ///< statistics are added to it; empty: none
     bool quiet = false;            ///< no statistics
 };
 

@@ -31,33 +31,16 @@ std::string busiest(const std::vector<int64_t>& counts, int64_t tokens) {
 
 }  // namespace
 
-ExpertUse::ExpertUse(const ModelConfig& config)
-    : counts_(config.layers.size()), tokens_(config.layers.size(), 0) {
-    for (size_t l = 0; l < counts_.size(); ++l)
-        if (!config.layers[l].dense()) counts_[l].assign(config.layers[l].experts(), 0);
-}
-
-void ExpertUse::layer(const LayerTrace& trace) {
-    const auto l = static_cast<size_t>(trace.layer);
-    for (const int32_t e : trace.routes.experts) ++counts_[l][e];
-    tokens_[l] += trace.routes.tokens();
-}
-
-void ExpertUse::clear() {
-    for (auto& counts : counts_) std::fill(counts.begin(), counts.end(), 0);
-    std::fill(tokens_.begin(), tokens_.end(), 0);
-}
-
-std::string ExpertUse::table() const {
+std::string expert_use(const RoutingStatistics& statistics) {
     Table table({{"layer"}, {"per token"}, {"experts used"}, {"busiest", Table::Align::left}});
-    for (size_t l = 0; l < counts_.size(); ++l) {
-        if (tokens_[l] == 0 || counts_[l].empty()) continue;
-        const auto sum = std::accumulate(counts_[l].begin(), counts_[l].end(), int64_t{0});
+    for (size_t l = 0; l < statistics.layers.size(); ++l) {
+        const LoadStatistics& layer = statistics.layers[l];
+        if (layer.tokens == 0 || layer.load.empty()) continue;
         const auto used =
-            std::count_if(counts_[l].begin(), counts_[l].end(), [](int64_t n) { return n > 0; });
-        table.row({std::to_string(l), significant(double(sum) / double(tokens_[l])),
-                   fmt::format("{} of {}", used, counts_[l].size()),
-                   busiest(counts_[l], tokens_[l])});
+            std::count_if(layer.load.begin(), layer.load.end(), [](int64_t n) { return n > 0; });
+        table.row({std::to_string(l), significant(layer.experts_per_token()),
+                   fmt::format("{} of {}", used, layer.load.size()),
+                   busiest(layer.load, layer.tokens)});
     }
     return table.empty() ? "No experts have worked yet.\n" : table.render();
 }

@@ -88,6 +88,7 @@ CLI::App* add_chat(CLI::App& app, ChatOptions& o) {
     whole(c, "-n,--tokens", o.tokens, 1, INT32_MAX, "Most tokens of an answer (until it ends)");
     sampler_options(c, o.sampler);
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
+    stats_option(c, o.stats);
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
     c->footer(
         "In the conversation, /help shows the commands; Ctrl-C ends an answer, Ctrl-D the "
@@ -146,6 +147,7 @@ CLI::App* add_batch(CLI::App& app, BatchOptions& o) {
     sampler_options(c, o.sampler);
     seed_option(c, o.seed, "Of the random choices (a new one each time)");
     c->add_flag("--ignore-end", o.ignore_end, "Go on when the model ends its text");
+    stats_option(c, o.stats);
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
     c->footer(
         "A request: {\"id\": 7, \"prompt\": \"Once\", \"routing\": \"mean:3\", \"max_tokens\": "

@@ -128,7 +128,7 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     session_options.policy = policy;
     session_options.seed = generate.sampler.seed;
     const StatisticsFile stats(options.stats, model);
-    SessionStatistics counted(model, policy);
+    PassStatistics counted(model);
     if (stats.wanted()) session_options.trace = &counted;
     Session session(model, *engine.team, session_options);
     const bool cached = !options.prompt_cache.empty();
@@ -141,7 +141,7 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     generate.progress = bar.callback();
     generate.on_token = [&](const GeneratedToken& token) {
         bar.clear();
-        if (stats.wanted() && token.id >= 0) counted.predicted(token.loss);
+        if (stats.wanted() && token.id >= 0) counted.predicted(token.row, token.loss);
         return writer(token);
     };
     const GenerateResult result = session.generate(ids, generate);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/evaluate/statistics_sink.h"
 
-#include <algorithm>
+#include "muster/model/request_routing.h"
 
 namespace muster {
 
@@ -35,27 +35,36 @@ void StatisticsSink::token(const ScoredToken& token) {
     ++statistics_.policies[policy_];
 }
 
-SessionStatistics::SessionStatistics(const Model& model, const RoutingPolicy& policy)
-    : policy_(policy.to_string()),
-      statistics_(empty_statistics(model)),
-      last_(statistics_.layers.size()) {
-    const auto moe = [](const FeedForwardConfig& ff) { return !ff.dense(); };
+PassStatistics::PassStatistics(const Model& model)
+    : none_(empty_statistics(model)), statistics_(none_), pass_(none_.layers.size()) {
     const auto& layers = model.config().layers;
-    first_moe_layer_ =
-        static_cast<int>(std::find_if(layers.begin(), layers.end(), moe) - layers.begin());
+    for (size_t l = 0; l < layers.size(); ++l)
+        if (!layers[l].dense()) last_moe_layer_ = static_cast<int>(l);
 }
 
-void SessionStatistics::layer(const LayerTrace& trace) {
-    const RouteTable& routes = trace.routes;
-    if (routes.tokens() == 0) return;
-    statistics_.layers[trace.layer].add(routes);
-    const auto experts = routes.token_experts(routes.tokens() - 1);
-    last_[trace.layer].assign(experts.begin(), experts.end());
-    if (trace.layer == first_moe_layer_) statistics_.policies[policy_] += routes.tokens();
+void PassStatistics::layer(const LayerTrace& trace) {
+    pass_[static_cast<size_t>(trace.layer)] = trace.routes;
+    if (trace.layer != last_moe_layer_) return;
+    for (size_t l = 0; l < pass_.size(); ++l)
+        if (!statistics_.layers[l].load.empty()) statistics_.layers[l].add(pass_[l]);
+    count_policies(trace.rows);
 }
 
-void SessionStatistics::predicted(double loss) {
-    for (size_t l = 0; l < last_.size(); ++l) statistics_.layers[l].add_loss(last_[l], loss);
+void PassStatistics::count_policies(const RowInfo& rows) {
+    for (size_t t = 0; t < rows.routing.size();) {
+        const RequestRouting* routing = rows.routing[t];
+        size_t end = t + 1;
+        while (end < rows.routing.size() && rows.routing[end] == routing) ++end;
+        if (routing != nullptr)
+            statistics_.policies[routing->policy().to_string()] += static_cast<int64_t>(end - t);
+        t = end;
+    }
+}
+
+void PassStatistics::predicted(int row, double loss) {
+    for (size_t l = 0; l < pass_.size(); ++l)
+        if (!statistics_.layers[l].load.empty())
+            statistics_.layers[l].add_loss(pass_[l].token_experts(row), loss);
 }
 
 }  // namespace muster

@@ -27,21 +27,24 @@ class StatisticsSink final : public TokenSink {
     RoutingStatistics statistics_;
 };
 
-/// Counts what a session routes: every row of its passes, prompt and answer, and the losses of the
-/// tokens that it writes.
-class SessionStatistics final : public TraceSink {
+/// Counts what forward passes route, every row under its policy, and the losses of tokens that rows
+/// predicted. A pass counts once it is through its last MoE layer.
+class PassStatistics final : public TraceSink {
   public:
-    SessionStatistics(const Model& model, const RoutingPolicy& policy);
+    explicit PassStatistics(const Model& model);
     void layer(const LayerTrace& trace) override;
-    /// The token that the last row of the last pass predicted has this loss, in nats.
-    void predicted(double loss);
+    /// The token that this row of the last pass predicted has this loss, in nats.
+    void predicted(int row, double loss);
     const RoutingStatistics& statistics() const { return statistics_; }
+    /// Nothing is counted.
+    void clear() { statistics_ = none_; }
 
   private:
-    std::string policy_;
-    RoutingStatistics statistics_;
-    std::vector<std::vector<int32_t>> last_;  ///< [L] experts of the last row
-    int first_moe_layer_ = 0;
+    void count_policies(const RowInfo& rows);
+
+    RoutingStatistics none_, statistics_;
+    std::vector<RouteTable> pass_;  ///< [L] of the last pass
+    int last_moe_layer_ = -1;
 };
 
 }  // namespace muster

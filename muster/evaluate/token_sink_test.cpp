@@ -179,7 +179,7 @@ TEST_F(Sinks, StatisticsCountTheSame) {
 }
 
 TEST_F(Sinks, SessionsCountPromptAndAnswer) {
-    SessionStatistics counted(model, {});
+    PassStatistics counted(model);
     SessionOptions options;
     options.trace = &counted;
     Session session(model, team, options);
@@ -188,7 +188,7 @@ TEST_F(Sinks, SessionsCountPromptAndAnswer) {
     generate.ignore_end = true;
     double loss = 0;
     generate.on_token = [&](const GeneratedToken& t) {
-        if (t.id >= 0) counted.predicted(t.loss), loss += t.loss;
+        if (t.id >= 0) counted.predicted(t.row, t.loss), loss += t.loss;
         return true;
     };
     const auto prompt = model.tokenizer().encode("the theme");

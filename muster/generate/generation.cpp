@@ -157,7 +157,7 @@ void Generation::note_prompt(int count) {
     if (enough()) finish(StopReason::max_tokens);
 }
 
-void Generation::take(std::span<const float> logits, std::span<const int32_t> experts) {
+void Generation::take(std::span<const float> logits, int row, std::span<const int32_t> experts) {
     if (reading()) {
         note_prompt(given_);
     } else if (place_.routing.timed()) {
@@ -168,6 +168,7 @@ void Generation::take(std::span<const float> logits, std::span<const int32_t> ex
         throw Error("model", "a logit is NaN or infinite: the weights or the cache are damaged");
     const Sampled next = sampler_.sample(logits);
     if (is_end(next.token)) return finish(StopReason::end_of_text);
+    token_.row = row;
     write(next, experts);
 }
 

@@ -35,6 +35,7 @@ struct GeneratedToken {
     std::string text;         ///< complete characters only; may be empty, then the rest follows
     double mean_experts = 0;  ///< routed experts of the row that predicted it, mean over MoE layers
     double loss = 0;          ///< -log p of the model itself, in nats
+    int row = 0;              ///< of the last pass, that predicted it
     std::span<const int32_t> experts;  ///< [L] the same per layer (dense layers 0); during the call
 };
 
@@ -119,9 +120,10 @@ class Generation {
     /// Appends its next `count` rows (1 to rows_left()); the last one is wanted when it is the
     /// prompt's last or a written token.
     void add_rows(int count, std::vector<BatchRow>& rows);
-    /// The outcome of the rows added: `logits` [vocab] of the wanted one, or none; `experts` [L] of
-    /// the last row. Throws Error when a logit is NaN or infinite, and what the callbacks throw.
-    void take(std::span<const float> logits, std::span<const int32_t> experts);
+    /// The outcome of the rows added: `logits` [vocab] of the wanted one, or none; the number of
+    /// the last one in the pass and its `experts` [L]. Throws Error when a logit is NaN or
+    /// infinite, and what the callbacks throw.
+    void take(std::span<const float> logits, int row, std::span<const int32_t> experts);
 
     /// Ends it, as by its callback.
     void cancel();

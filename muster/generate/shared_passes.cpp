@@ -84,7 +84,8 @@ void SharedPasses::hand_out() {
             ++next;
         }
         try {
-            part.generation->take(mine, forward_.experts_of(part.first + part.count - 1));
+            const int last = part.first + part.count - 1;
+            part.generation->take(mine, last, forward_.experts_of(last));
         } catch (...) {
             part.generation->fail(std::current_exception());
         }

@@ -31,7 +31,7 @@ struct BatchRows {
     std::vector<const ResolvedRouter*> routers;  ///< [T] scratch of one layer
 
     int size() const noexcept { return static_cast<int>(tokens.size()); }
-    RowInfo info() const noexcept { return {tokens, positions, sequences}; }
+    RowInfo info() const noexcept { return {tokens, positions, sequences, routing}; }
     /// Keeps the memory. Throws Error when a token is outside the vocabulary or a cache is full.
     void assign(std::span<const BatchRow> rows, const ModelConfig& config);
     /// The same for rows that do not see each other: a run for each.

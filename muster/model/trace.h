@@ -10,11 +10,14 @@
 
 namespace muster {
 
+class RequestRouting;
+
 /// The rows of one forward pass: what stands where.
 struct RowInfo {
     std::span<const int32_t> tokens;     ///< [T]
     std::span<const int64_t> positions;  ///< [T]
     std::span<const int32_t> sequences;  ///< [T] numbered by first appearance in the batch
+    std::span<const RequestRouting* const> routing;  ///< [T] null under fixed routes
 };
 
 /// What happened in one MoE layer; valid during the call only.
