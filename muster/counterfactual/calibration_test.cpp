@@ -52,6 +52,28 @@ class Calibration : public ::testing::Test {
         window.branch(1, {&branch, 1}, nullptr, {&loss, 1});
         return double{loss} - window.losses()[static_cast<size_t>(t)];
     }
+    /// Whether the impacts of layer 1 are the means of what `note` says of hard rows: it calls
+    /// add(expert, what an ablation changes) for those that a row speaks of.
+    template <typename Note>
+    void expect_impacts(const CalibrationResult& result, Note note) {
+        ThreadTeam team(2);
+        Window window(model, team, 40, RoutingPolicy::parse("top-k:2"));
+        const auto experts = static_cast<size_t>(model.config().layers[1].experts());
+        std::vector<double> sums(experts), counts(experts);
+        const auto add = [&](size_t e, double change) { sums[e] += change, ++counts[e]; };
+        for (const auto& tokens : windows) {
+            window.read(tokens);
+            for (int t = 16; t < window.rows(); ++t)
+                if (window.losses()[static_cast<size_t>(t)] > result.hard_loss)
+                    note(window, t, add);
+        }
+        for (size_t e = 0; e < experts; ++e) {
+            const ExpertEvidence& found = result.plan.layers[1].experts[e];
+            EXPECT_EQ(found.tokens, counts[e]);
+            if (counts[e] == 0) continue;
+            EXPECT_NEAR(found.impact.mean, sums[e] / counts[e], 1e-5);
+        }
+    }
     std::string refusal() {
         try {
             run();
@@ -145,27 +167,11 @@ TEST_F(Calibration, ImpactsAreThoseOfTheWindowsAblations) {
     options.hard = 0.5;
     options.easy = 0.5;
     const CalibrationResult result = run();
-    ThreadTeam team(2);
-    Window window(model, team, 40, RoutingPolicy::parse("top-k:2"));
-    const auto experts = static_cast<size_t>(model.config().layers[1].experts());
-    std::vector<double> sums(experts), counts(experts);
-    for (const auto& tokens : windows) {
-        window.read(tokens);
-        for (int t = 16; t < window.rows(); ++t) {
-            if (!(window.losses()[static_cast<size_t>(t)] > result.hard_loss)) continue;
-            for (const int32_t e : window.routes(1).token_experts(t)) {
-                sums[static_cast<size_t>(e)] += rise_without(window, t, e);
-                ++counts[static_cast<size_t>(e)];
-            }
-        }
-    }
+    expect_impacts(result, [this](Window& window, int t, auto add) {
+        for (const int32_t e : window.routes(1).token_experts(t))
+            add(static_cast<size_t>(e), rise_without(window, t, e));
+    });
     EXPECT_EQ(result.plan.layers[0].budget, 2) << "not measured: the baseline's";
-    for (size_t e = 0; e < experts; ++e) {
-        const ExpertEvidence& found = result.plan.layers[1].experts[e];
-        EXPECT_EQ(found.tokens, counts[e]);
-        if (counts[e] == 0) continue;
-        EXPECT_NEAR(found.impact.mean, sums[e] / counts[e], 1e-5);
-    }
 }
 
 TEST_F(Calibration, TheBoundaryComparesTheLastWithTheNext) {
@@ -174,34 +180,18 @@ TEST_F(Calibration, TheBoundaryComparesTheLastWithTheNext) {
     options.hard = 0.5;
     options.easy = 0.5;
     const CalibrationResult result = run();
-    ThreadTeam team(2);
-    Window window(model, team, 40, RoutingPolicy::parse("top-k:2"));
-    const auto n = static_cast<size_t>(model.config().layers[1].experts());
-    std::vector<double> sums(n), counts(n);
-    for (const auto& tokens : windows) {
-        window.read(tokens);
-        for (int t = 16; t < window.rows(); ++t) {
-            if (!(window.losses()[static_cast<size_t>(t)] > result.hard_loss)) continue;
-            // By the scores themselves, which this model selects by.
-            const MatrixView<const float> scores = window.scores(1);
-            std::vector<size_t> order(n);
-            std::iota(order.begin(), order.end(), size_t{0});
-            std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-                return scores(t, static_cast<int64_t>(a)) > scores(t, static_cast<int64_t>(b));
-            });
-            const double rise = rise_without(window, t, static_cast<int>(order[1]));
-            sums[order[1]] += rise;
-            sums[order[2]] -= rise;
-            ++counts[order[1]];
-            ++counts[order[2]];
-        }
-    }
-    for (size_t e = 0; e < n; ++e) {
-        const ExpertEvidence& found = result.plan.layers[1].experts[e];
-        EXPECT_EQ(found.tokens, counts[e]);
-        if (counts[e] == 0) continue;
-        EXPECT_NEAR(found.impact.mean, sums[e] / counts[e], 1e-5);
-    }
+    expect_impacts(result, [this](Window& window, int t, auto add) {
+        // By the scores themselves, which this model selects by.
+        const MatrixView<const float> scores = window.scores(1);
+        std::vector<size_t> order(static_cast<size_t>(scores.cols));
+        std::iota(order.begin(), order.end(), size_t{0});
+        std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+            return scores(t, static_cast<int64_t>(a)) > scores(t, static_cast<int64_t>(b));
+        });
+        const double rise = rise_without(window, t, static_cast<int>(order[1]));
+        add(order[1], rise);
+        add(order[2], -rise);
+    });
     options.ablation = Ablation::share;
     EXPECT_THAT(refusal(), HasSubstr("boundary"));
     options.impacts = ImpactRule::users;

@@ -34,18 +34,6 @@ std::vector<float> losses_of(ForwardContext& context, std::span<const int32_t> t
     return out;
 }
 
-/// Removes an expert at one position of one layer, or brings the next one in its place.
-struct Removal final : Intervention {
-    int at_layer = 0;
-    int64_t position = 0;
-    int expert = 0;
-    bool touches(int l) const override { return l == at_layer; }
-    void before_route(int, const RowInfo& rows, MatrixView<float> logits) override {
-        for (int64_t t = 0; t < logits.rows; ++t)
-            if (rows.positions[static_cast<size_t>(t)] == position) logits(t, expert) = -1e4f;
-    }
-};
-
 class Windows : public ::testing::Test {
   protected:
     Windows() : tokens(testing::random_tokens(model.config(), kTokens)) {}
@@ -92,10 +80,7 @@ TEST_F(Windows, TakingAnExpertAwayEqualsAPassWithoutIt) {
                 const Branch branch{t, &routing};
                 float loss = 0;
                 window.branch(l, {&branch, 1}, nullptr, {&loss, 1});
-                Removal removal;
-                removal.at_layer = l;
-                removal.position = t;
-                removal.expert = e;
+                testing::Removal removal(l, t, e);
                 const auto expected = brute_force(policy, {.intervention = &removal});
                 EXPECT_NEAR(loss, expected[static_cast<size_t>(t)], 1e-5) << l << ' ' << t;
             }

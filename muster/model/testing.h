@@ -17,6 +17,7 @@
 #include "muster/core/test_directory.h"
 #include "muster/model/config.h"
 #include "muster/model/model.h"
+#include "muster/model/trace.h"
 #include "muster/routing/activation_plan.h"
 #include "muster/routing/router.h"
 #include "muster/tokenizer/tokenizer.h"
@@ -207,6 +208,21 @@ inline ActivationPlan random_plan(const Model& model, int k, int clusters, uint6
     }
     return plan;
 }
+
+/// Takes the logit of an expert away at one position of one layer: the next one comes in its place.
+/// Of softmax routers that do not renormalise, the others' weights change too.
+struct Removal final : Intervention {
+    Removal(int layer_, int64_t position_, int expert_)
+        : layer(layer_), position(position_), expert(expert_) {}
+    int layer;
+    int64_t position;
+    int expert;
+    bool touches(int l) const override { return l == layer; }
+    void before_route(int, const RowInfo& rows, MatrixView<float> logits) override {
+        for (int64_t t = 0; t < logits.rows; ++t)
+            if (rows.positions[static_cast<size_t>(t)] == position) logits(t, expert) = -1e4f;
+    }
+};
 
 /// Random token ids, the first the begin token.
 inline std::vector<int32_t> random_tokens(const ModelConfig& config, int count, uint64_t seed = 7) {

@@ -277,19 +277,7 @@ TEST(Policies, AnExactImpactOfTheDefaultModelIsThatOfAWholePass) {
                 float loss = 0;
                 window.branch(l, {&branch, 1}, nullptr, {&loss, 1});
                 // In the whole pass its logit is taken away at this position and layer alone.
-                struct Mask final : Intervention {
-                    int at_layer = 0, expert = 0;
-                    int64_t position = 0;
-                    bool touches(int layer) const override { return layer == at_layer; }
-                    void before_route(int, const RowInfo& rows, MatrixView<float> logits) override {
-                        for (int64_t r = 0; r < logits.rows; ++r)
-                            if (rows.positions[static_cast<size_t>(r)] == position)
-                                logits(r, expert) = -1e4f;
-                    }
-                } mask;
-                mask.at_layer = l;
-                mask.expert = e;
-                mask.position = t;
+                testing::Removal mask(l, t, e);
                 const auto whole = losses_of(model, team, kPolicy, tokens, DType::f32, &mask);
                 EXPECT_NEAR(loss, whole[static_cast<size_t>(t)], 1e-5) << l << ' ' << t;
             }
