@@ -137,6 +137,7 @@ void HfFiles::keep_in(const std::shared_ptr<const HfFiles>& files, WeightMap& ma
 
 std::vector<std::string> HfFiles::names() const {
     std::vector<std::string> all;
+    all.reserve(tensors_.size() + bytes_.size());
     for (const auto& [name, view] : tensors_) all.emplace_back(name);
     for (const auto& [name, bytes] : bytes_) all.emplace_back(name);
     std::ranges::sort(all);

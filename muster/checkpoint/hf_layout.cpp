@@ -53,14 +53,15 @@ Correspondence two_in_one(const std::string& hf, const std::string& first,
 
 }  // namespace
 
-Correspondence same(std::string hf, std::string gguf, Shape shape, Shape hf_shape) {
+Correspondence same(const std::string& hf, const std::string& gguf, const Shape& shape,
+                    Shape hf_shape) {
     if (hf_shape.empty()) hf_shape = shape;
     Gather to_gguf = rows_of(gguf, shape, {hf, hf_shape}, 1, identity);
     Gather to_hf = rows_of(hf, hf_shape, {gguf, shape}, 1, identity);
     return {{std::move(to_gguf)}, {std::move(to_hf)}};
 }
 
-Correspondence permuted(std::string hf, std::string gguf, int64_t rows, int64_t cols,
+Correspondence permuted(const std::string& hf, const std::string& gguf, int64_t rows, int64_t cols,
                         int64_t heads) {
     const Shape shape = cols > 0 ? Shape{rows, cols} : Shape{rows};
     const int64_t run = std::max<int64_t>(cols, 1), dim = rows / heads, half = dim / 2;
@@ -78,7 +79,7 @@ Correspondence permuted(std::string hf, std::string gguf, int64_t rows, int64_t 
             {gather(hf, gguf, [half](int64_t i) { return i % half * 2 + i / half; })}};
 }
 
-Correspondence experts(std::string_view hf, std::string gguf, int64_t experts, int64_t rows,
+Correspondence experts(std::string_view hf, const std::string& gguf, int64_t experts, int64_t rows,
                        int64_t cols) {
     const Shape one{rows, cols}, all{experts, rows, cols};
     const size_t at = hf.find("{}");
@@ -102,19 +103,20 @@ Correspondence experts(std::string_view hf, std::string gguf, int64_t experts, i
     return result;
 }
 
-Correspondence halves(std::string hf, std::string gate, std::string up, int64_t experts,
-                      int64_t width, int64_t cols) {
+Correspondence halves(const std::string& hf, const std::string& gate, const std::string& up,
+                      int64_t experts, int64_t width, int64_t cols) {
     if (experts == 0) return two_in_one(hf, gate, up, {width, cols}, {2 * width, cols}, width);
     return two_in_one(hf, gate, up, {experts, width, cols}, {experts, 2 * width, cols}, width);
 }
 
-Correspondence alternating(std::string hf, std::string gate, std::string up, int64_t experts,
-                           int64_t width, int64_t cols) {
+Correspondence alternating(const std::string& hf, const std::string& gate, const std::string& up,
+                           int64_t experts, int64_t width, int64_t cols) {
     return two_in_one(hf, gate, up, {experts, width, cols}, {experts, 2 * width, cols}, 1);
 }
 
-Correspondence alternating_transposed(std::string hf, std::string gate, std::string up,
-                                      int64_t experts, int64_t width, int64_t cols) {
+Correspondence alternating_transposed(const std::string& hf, const std::string& gate,
+                                      const std::string& up, int64_t experts, int64_t width,
+                                      int64_t cols) {
     const Shape one{experts, width, cols}, both{experts, cols, 2 * width};
     const auto part = [&](const std::string& name, int64_t half) {
         return Gather{
@@ -141,8 +143,8 @@ Correspondence alternating_transposed(std::string hf, std::string gate, std::str
     return {{part(gate, 0), part(up, 1)}, {std::move(joined)}};
 }
 
-Correspondence alternating_bias(std::string hf, std::string gate, std::string up, int64_t experts,
-                                int64_t width) {
+Correspondence alternating_bias(const std::string& hf, const std::string& gate,
+                                const std::string& up, int64_t experts, int64_t width) {
     const Shape one{experts, width}, both{experts, 2 * width};
     const auto part = [&](const std::string& name, int64_t half) {
         return Gather{name,
@@ -163,8 +165,8 @@ Correspondence alternating_bias(std::string hf, std::string gate, std::string up
     return {{part(gate, 0), part(up, 1)}, {std::move(joined)}};
 }
 
-Correspondence transposed(std::string hf, std::string gguf, int64_t experts, int64_t rows,
-                          int64_t cols) {
+Correspondence transposed(const std::string& hf, const std::string& gguf, int64_t experts,
+                          int64_t rows, int64_t cols) {
     const auto turned = [](const std::string& name, const std::string& from, int64_t n, int64_t r,
                            int64_t c) {
         return Gather{name,
@@ -179,8 +181,8 @@ Correspondence transposed(std::string hf, std::string gguf, int64_t experts, int
     return {{turned(gguf, hf, experts, rows, cols)}, {turned(hf, gguf, experts, cols, rows)}};
 }
 
-Correspondence latent(std::string hf, std::string k, std::string v, int64_t heads, int64_t nope,
-                      int64_t value, int64_t rank) {
+Correspondence latent(const std::string& hf, const std::string& k, const std::string& v,
+                      int64_t heads, int64_t nope, int64_t value, int64_t rank) {
     const Shape whole{heads * (nope + value), rank};
     const Shape keys{heads, rank, nope}, values{heads, value, rank};
     Gather to_k{k,

@@ -48,36 +48,37 @@ struct Correspondence {
 namespace hf_layout {
 
 /// One tensor, whose shapes may differ in dimensions of 1.
-Correspondence same(std::string hf, std::string gguf, std::vector<int64_t> shape,
-                    std::vector<int64_t> hf_shape = {});
+Correspondence same(const std::string& hf, const std::string& gguf,
+                    const std::vector<int64_t>& shape, std::vector<int64_t> hf_shape = {});
 /// A query or key projection [rows, cols] (cols 0: its bias [rows]) of a model whose rotary pairs
 /// are (i, i + half) here and (2 i, 2 i + 1) there: row i of a head moves to 2 (i mod half) +
 /// i / half.
-Correspondence permuted(std::string hf, std::string gguf, int64_t rows, int64_t cols,
+Correspondence permuted(const std::string& hf, const std::string& gguf, int64_t rows, int64_t cols,
                         int64_t heads);
 /// [experts, rows, cols] there, one tensor [rows, cols] for each expert here; `{}` in the name.
-Correspondence experts(std::string_view hf, std::string gguf, int64_t experts, int64_t rows,
+Correspondence experts(std::string_view hf, const std::string& gguf, int64_t experts, int64_t rows,
                        int64_t cols);
 /// Gate and up [experts, width, cols] (experts 0: [width, cols]) there, [experts, 2 width, cols]
 /// here: first the gate's rows.
-Correspondence halves(std::string hf, std::string gate, std::string up, int64_t experts,
-                      int64_t width, int64_t cols);
+Correspondence halves(const std::string& hf, const std::string& gate, const std::string& up,
+                      int64_t experts, int64_t width, int64_t cols);
 /// The same, rows of gate and up taking turns: gpt-oss in MXFP4.
-Correspondence alternating(std::string hf, std::string gate, std::string up, int64_t experts,
-                           int64_t width, int64_t cols);
+Correspondence alternating(const std::string& hf, const std::string& gate, const std::string& up,
+                           int64_t experts, int64_t width, int64_t cols);
 /// The same, transposed: [experts, cols, 2 width] here.
-Correspondence alternating_transposed(std::string hf, std::string gate, std::string up,
-                                      int64_t experts, int64_t width, int64_t cols);
+Correspondence alternating_transposed(const std::string& hf, const std::string& gate,
+                                      const std::string& up, int64_t experts, int64_t width,
+                                      int64_t cols);
 /// Biases of gate and up [experts, width] there, [experts, 2 width] taking turns here.
-Correspondence alternating_bias(std::string hf, std::string gate, std::string up, int64_t experts,
-                                int64_t width);
+Correspondence alternating_bias(const std::string& hf, const std::string& gate,
+                                const std::string& up, int64_t experts, int64_t width);
 /// [experts, rows, cols] there, [experts, cols, rows] here.
-Correspondence transposed(std::string hf, std::string gguf, int64_t experts, int64_t rows,
-                          int64_t cols);
+Correspondence transposed(const std::string& hf, const std::string& gguf, int64_t experts,
+                          int64_t rows, int64_t cols);
 /// Multi-head latent attention: kv_b_proj [heads (nope + value), rank] here; there attn_k_b
 /// [heads, rank, nope], each head transposed, and attn_v_b [heads, value, rank].
-Correspondence latent(std::string hf, std::string k, std::string v, int64_t heads, int64_t nope,
-                      int64_t value, int64_t rank);
+Correspondence latent(const std::string& hf, const std::string& k, const std::string& v,
+                      int64_t heads, int64_t nope, int64_t value, int64_t rank);
 
 }  // namespace hf_layout
 

@@ -90,6 +90,7 @@ class Importer {
 
     void add(Gather g, bool f32) {
         std::vector<TensorView> sources;
+        sources.reserve(g.sources.size());
         for (const GatherSource& s : g.sources) sources.push_back(source(s));
         const DType stored = sources.front().dtype;
         const bool alike =
@@ -102,6 +103,7 @@ class Importer {
         if (stacked != name.npos && g.parts == 1) g.parts = shape.front();
         const int64_t parts = f32 && stored != dtype ? 0 : g.parts;
         std::vector<std::span<const std::byte>> read;
+        read.reserve(sources.size());
         for (const TensorView& s : sources)
             read.emplace_back(s.data, static_cast<size_t>(s.bytes()));
         const GatherRows rows(std::move(g), std::move(sources), dtype);

@@ -278,7 +278,7 @@ class Measuring {
     bool try_numbers(int l, WindowMeasurement::Layer& m) {
         const int reach = budget_reach(config_, options_);
         if (reach == 0) return true;
-        m.numbers.assign(static_cast<size_t>(2 * reach + 1), 0);
+        m.numbers.assign(2 * static_cast<size_t>(reach) + 1, 0);
         std::vector<int> wanted;
         for (int t = options_.lead; t < window_.rows(); ++t) wanted.push_back(t);
         std::vector<float> losses(wanted.size());
@@ -290,7 +290,7 @@ class Measuring {
             policy.values[static_cast<size_t>(l)] = n;
             RequestRouting routing(config_, policy);
             window_.reroute(l, routing, wanted, losses);
-            double& sum = m.numbers[static_cast<size_t>(n - k_ + reach)];
+            double& sum = m.numbers[static_cast<size_t>(int64_t{n} - k_ + reach)];
             for (size_t i = 0; i < wanted.size(); ++i)
                 sum += double{losses[i]} - window_.losses()[static_cast<size_t>(wanted[i])];
             if (!work("trying numbers", int64_t{window_.rows()} * depth(l))) return false;

@@ -201,7 +201,9 @@ class Numbers {
 
   private:
     double sum_of(size_t w, size_t i, int n) const {
-        return windows_[w].layers[layers_[i]].numbers[static_cast<size_t>(n - k_ + reach_)];
+        return windows_[w]
+            .layers[layers_[i]]
+            .numbers[static_cast<size_t>(int64_t{n} - k_ + reach_)];
     }
     double rows_of(size_t w) const {
         return static_cast<double>(std::max<int64_t>(0, windows_[w].rows - lead_));

@@ -36,7 +36,7 @@ class Unfinished {
 };
 
 std::string tokenizer_config(const WeightMap& model, const Vocabulary& v) {
-    const std::string architecture = model.string("general.architecture");
+    const std::string& architecture = model.string("general.architecture");
     nlohmann::ordered_json j{{"tokenizer_class", "PreTrainedTokenizerFast"},
                              {"model_max_length", model.integer(architecture + ".context_length")},
                              {"add_bos_token", v.add_bos},
