@@ -115,5 +115,7 @@ class GgufWriter {
 
 /// `stem-00002-of-00007.gguf` of `stem.gguf`, part 1 of 7 (counted from 0).
 std::filesystem::path split_path(const std::filesystem::path& path, int part, int parts);
+/// All parts of the model that `path` is named as a part of; `path` alone where it is not.
+std::vector<std::filesystem::path> split_parts(const std::filesystem::path& path);
 
 }  // namespace muster

@@ -2,6 +2,9 @@
 // A model in several GGUF files: github.com/ggml-org/llama.cpp tools/gguf-split.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <regex>
+
 #include "muster/checkpoint/gguf.h"
 #include "muster/checkpoint/gguf_types.h"
 #include "muster/checkpoint/tensor_checks.h"
@@ -64,6 +67,18 @@ fs::path split_path(const fs::path& path, int part, int parts) {
     std::string stem = path.filename().string();
     if (stem.ends_with(kExtension)) stem.resize(stem.size() - kExtension.size());
     return path.parent_path() / (stem + part_suffix(part, parts));
+}
+
+std::vector<fs::path> split_parts(const fs::path& path) {
+    static const std::regex kPart("(.+)-([0-9]{5})-of-([0-9]{5})\\.gguf");
+    const std::string name = path.filename().string();
+    std::smatch match;
+    if (!std::regex_match(name, match, kPart)) return {path};
+    const int parts = std::stoi(match[3]);
+    std::vector<fs::path> all;
+    for (int i = 0; i < std::min(parts, static_cast<int>(gguf::kMaxParts)); ++i)
+        all.push_back(split_path(path.parent_path() / match[1].str(), i, parts));
+    return all;
 }
 
 WeightMap open_gguf(const fs::path& path) {

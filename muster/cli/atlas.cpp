@@ -7,6 +7,7 @@
 #include <ostream>
 
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
@@ -36,6 +37,11 @@ int atlas_command(const AtlasOptions& options, Terminal& terminal) {
     EvaluateOptions evaluate;
     evaluate.policies = parse_policies(options.routing);
     evaluate.max_tokens = options.tokens;
+    InputFiles(options.model.model, terminal)
+        .add(options.files)
+        .add(options.plan)
+        .add(evaluate.policies)
+        .keep_from({options.output, options.stats});
     const auto documents = labelled_documents(options.files, true);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);

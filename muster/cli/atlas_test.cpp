@@ -2,6 +2,7 @@
 // trace, atlas, stats, --stats and --chart in process, on a tiny random model.
 #include <gmock/gmock.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "muster/cli/statistics_file.h"
@@ -141,6 +142,58 @@ TEST_F(Seeing, StatisticsOfAnotherModelAreRefusedBeforeTheWork) {
     EXPECT_EQ(read_file(model / "s.json"), before);
     write_file(model / "s.json", before.substr(0, before.size() / 2));
     expect_error({"stats", at("s.json"), "--csv", at("new.csv")}, "no statistics file", "/new.");
+}
+
+TEST_F(Seeing, NothingThatIsReadIsWrittenOver) {
+    std::string long_text;
+    for (int i = 0; i < 20; ++i) long_text += "the theme of letter " + std::to_string(i * i) + ", ";
+    write_file(model / "long.txt", long_text);
+    ASSERT_EQ(t.run({"calibrate", "default", at("long.txt"), "-o", at("plan.json")}), 0)
+        << t.err.str();
+    document({"eval", "default", letters, "--tokens", "10", "--stats", at("s.json")});
+    write_file(model / "t.html", "the theme of the other then, there\n");
+    write_file(model / "requests.jsonl", R"({"prompt": "a"})");
+    write_file(model / "task.jsonl", R"({"text": "the theme"})");
+    const std::string weights = model.path().string(), plan = at("plan.json");
+    std::filesystem::create_directory_symlink(".", model / "link");
+    const std::string read = "is read by the same command", both = "is both outputs";
+    const std::pair<std::vector<std::string>, std::string> cases[] = {
+        {{"calibrate", "default", letters, "-o", weights}, read},
+        {{"calibrate", weights, letters, "-o", letters}, read},
+        {{"calibrate", weights, letters, "-o", at("new.p"), "--state", at("new.p")}, both},
+        {{"calibrate", weights, letters, "-o", at("new.p"), "--state", weights}, read},
+        {{"trace", weights, letters, "-o", weights}, read},
+        {{"trace", weights, letters, "-o", at("link/default.gguf")}, read},
+        {{"trace", weights, letters, "-o", at("new.x"), "--stats", at("new.x")}, both},
+        {{"trace", weights, letters, "-o", at("new.x"), "--stats", at("link/new.x")}, both},
+        {{"atlas", weights, letters, "-o", letters}, read},
+        {{"atlas", weights, letters, "-o", plan, "--plan", plan}, read},
+        {{"atlas", weights, letters, "-o", plan, "--routing", "plan:" + plan}, read},
+        {{"eval", weights, at("t.html"), "--chart", at("t.html")}, read},
+        {{"eval", weights, letters, "--chart", at("new.svg"), "--stats", at("new.svg")}, both},
+        {{"eval", weights, at("task.jsonl"), "--task", "cloze", "--records", at("task.jsonl")},
+         read},
+        {{"tune", weights, letters, "-o", letters}, read},
+        {{"run", weights, "-f", letters, "--stats", letters}, read},
+        {{"run", weights, "-p", "a", "--stats", at("new.z"), "--prompt-cache", at("new.z")}, both},
+        {{"chat", weights, "--stats", weights}, read},
+        {{"batch", weights, at("requests.jsonl"), "-o", at("requests.jsonl")}, read},
+        {{"batch", weights, at("requests.jsonl"), "--plan", plan, "-o", plan}, read},
+        {{"imatrix", weights, letters, "-o", letters}, read},
+        {{"stats", at("s.json"), "--csv", at("s.json")}, read},
+        {{"stats", at("s.json"), "-o", at("new.x"), "--csv", at("new.x")}, both},
+        {{"convert", weights, weights}, read},
+        {{"export", at("checkpoint"), "-o", at("checkpoint/config.json")}, read},
+    };
+    std::map<std::string, std::string> before;
+    for (const auto& entry : std::filesystem::directory_iterator(model / ""))
+        if (entry.is_regular_file()) before[entry.path()] = read_file(entry.path());
+    for (const auto& [words, says] : cases) expect_error(words, says, "/new.");
+    for (const auto& [path, content] : before) EXPECT_EQ(read_file(path), content) << path;
+    EXPECT_EQ(t.run({"trace", weights, letters, "-o", ""}), 2) << t.err.str();
+    EXPECT_THAT(t.err.str(), HasSubstr("without a name"));
+    // Merging into a file is meant.
+    EXPECT_EQ(t.run({"stats", at("s.json"), "-o", at("s.json")}), 0) << t.err.str();
 }
 
 TEST_F(Seeing, AtlasComparesPolicies) {

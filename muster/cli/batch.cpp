@@ -13,6 +13,7 @@
 
 #include "muster/cli/answer_json.h"
 #include "muster/cli/batch_reader.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
 #include "muster/core/atomic_file.h"
@@ -212,6 +213,12 @@ int batch_command(const BatchOptions& options, Terminal& terminal) {
                            .max_tokens = options.tokens,
                            .ignore_end = options.ignore_end};
     defaults.sampler.seed = options.seed ? *options.seed : std::random_device{}();
+    InputFiles(options.model.model, terminal)
+        .add(options.requests)
+        .add(options.plans)
+        .add(options.chat_template)
+        .add(std::vector{defaults.policy})
+        .keep_from({options.output, options.stats});
     std::ifstream file;
     const bool standard = options.requests == "-";
     if (!standard) {

@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
@@ -226,6 +227,9 @@ void say_stopped(const CalibrationResult& result, const CalibrationCost& cost,
 
 int calibrate_command(const CalibrateOptions& options, Terminal& terminal) {
     CalibrationOptions calibration = calibration_options(options);
+    InputFiles(options.model.model, terminal)
+        .add(options.files)
+        .keep_from({options.output, calibration.state});
     std::vector<std::string> texts;
     for (Document& d : read_documents(options.files)) texts.push_back(std::move(d.text));
     EngineUse use{.context = options.window, .exact = true};

@@ -13,6 +13,7 @@
 #include "muster/cli/color.h"
 #include "muster/cli/expert_use.h"
 #include "muster/cli/line_reader.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
@@ -316,6 +317,10 @@ class Chat {
 int chat_command(const ChatOptions& options, Terminal& terminal) {
     options.sampler.check();
     const RoutingPolicy policy = RoutingPolicy::parse(options.routing);
+    InputFiles(options.model.model, terminal)
+        .add(options.chat_template)
+        .add(std::vector{policy})
+        .keep_from({options.stats});
     Engine engine =
         load_engine(options.model, options.engine, {.context = options.context}, terminal);
     open_plans({&policy, 1}, *engine.model);

@@ -282,7 +282,7 @@ TEST_F(Commands, QuantizedModelRuns) {
     ASSERT_EQ(t.run({"quantize", in, out, "Q8_0", "--tensors"}), 0) << t.err.str();
     EXPECT_THAT(t.out.str(), HasSubstr("blk.0.attn_q.weight"));
     expect_error({"quantize", out, (model / "r.gguf").string(), "Q4_0"}, "--allow-requantize");
-    expect_error({"quantize", in, in, "Q8_0"}, "is the model itself");
+    expect_error({"quantize", in, in, "Q8_0"}, "is read by the same command");
     expect_error({"quantize", in, out, "IQ2_XS"}, "not supported");
 }
 

@@ -9,6 +9,7 @@
 
 #include "muster/cli/inputs.h"
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/text.h"
 #include "muster/core/error.h"
@@ -55,8 +56,7 @@ std::vector<fs::path> write(const ConvertOptions& options, const WeightMap& mode
 int convert_command(const ConvertOptions& options, Terminal& terminal) {
     std::error_code ignored;
     const fs::path input = model_path(options.input.string(), terminal);
-    if (fs::equivalent(input, options.output, ignored))
-        throw Error(options.output.string(), "is the model itself, expected another file");
+    InputFiles(options.input.string(), terminal).keep_from({options.output});
     if (fs::is_directory(input, ignored) && options.output.extension() != ".gguf")
         throw Error(input.string(),
                     "is a directory already, expected an output that ends in .gguf");

@@ -7,6 +7,7 @@
 #include <ostream>
 
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/text.h"
 #include "muster/core/error.h"
@@ -61,6 +62,7 @@ int export_command(const ExportOptions& options, Terminal& terminal) {
     const DType dtype = parse_dtype(options.type);
     const bool hf = to_hf(options);
     const fs::path checkpoint = resolve_checkpoint(options.checkpoint);
+    InputFiles(checkpoint.string(), terminal).keep_from({options.output});
     {
         ProgressBar bar(terminal);
         if (hf) {

@@ -8,6 +8,7 @@
 
 #include "muster/cli/engine.h"
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/text.h"
 #include "muster/core/atomic_file.h"
@@ -125,6 +126,7 @@ ImportanceSums collect(const ImatrixOptions& options, const Engine& engine, Term
 
 int imatrix_command(const ImatrixOptions& options, Terminal& terminal) {
     const RoutingPolicy policy = RoutingPolicy::parse(options.routing);
+    InputFiles(options.model.model, terminal).add(options.files).keep_from({options.output});
     EngineOptions run;
     run.mmap = true;  // what is multiplied must be seen, which integer products do not show
     run.compute = options.compute;

@@ -90,10 +90,21 @@ inline void routing_option(CLI::App* app, std::vector<std::string>& routing) {
         ->allow_extra_args(false);
 }
 
+/// A file that the command writes.
+template <typename T>
+CLI::Option* output_file(CLI::App* app, const std::string& names, T& file,
+                         const std::string& help) {
+    return app->add_option(names, file, help)
+        ->type_name("FILE")
+        ->check([](const std::string& name) {
+            return name.empty() ? std::string("a file without a name cannot be written")
+                                : std::string();
+        });
+}
+
 /// Of commands that can keep counts of what experts did.
 inline void stats_option(CLI::App* app, std::filesystem::path& file) {
-    app->add_option("--stats", file, "Add the experts' counts, weights and losses to this file")
-        ->type_name("FILE");
+    output_file(app, "--stats", file, "Add the experts' counts, weights and losses to this file");
 }
 
 /// Of commands that score texts and show what happened.

@@ -66,8 +66,8 @@ CLI::App* add_run(CLI::App& app, RunOptions& o) {
     c->add_flag("--echo", o.echo, "Write the prompt before its continuation");
     c->add_flag("-q,--quiet", o.quiet, "No statistics");
     stats_option(c, o.stats);
-    c->add_option("--prompt-cache", o.prompt_cache, "Read when it exists, written for the next run")
-        ->type_name("FILE");
+    output_file(c, "--prompt-cache", o.prompt_cache,
+                "Read when it exists, written for the next run");
     json_flag(c, o.json);
     c->footer(
         "Examples:\n"
@@ -113,8 +113,7 @@ void task_options(CLI::App* c, EvalOptions& o) {
     auto* shots = whole(c, "--shots", o.shots, 1, 1000, "Solved items before each (0)");
     shots->needs(file);
     file->needs(shots);
-    c->add_option("--records", o.records, "Of a task: write every item's scores, one JSON a line")
-        ->type_name("FILE")
+    output_file(c, "--records", o.records, "Of a task: write every item's scores, one JSON a line")
         ->needs(task);
     auto* lens = c->add_flag("--exit-lens", o.exit_lens,
                              "From which layer on tokens are decided, and the experts after it");
@@ -132,8 +131,7 @@ CLI::App* add_batch(CLI::App& app, BatchOptions& o) {
     c->add_option("REQUESTS", o.requests, "One JSON object a line (-: standard input)")
         ->required()
         ->type_name("FILE");
-    c->add_option("-o,--output", o.output, "Write the answers to a file, as a whole")
-        ->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "Write the answers to a file, as a whole");
     c->add_option("--routing", o.routing, "Of requests that name none (model)")
         ->type_name("POLICY");
     c->add_option("--plan", o.plans, "A plan that requests may name as plan:FILE; may repeat")
@@ -171,8 +169,7 @@ CLI::App* add_eval(CLI::App& app, EvalOptions& o) {
     whole(c, "--stride", o.stride, 1, INT32_MAX, "How far windows advance (half a window)");
     whole(c, "--tokens", o.tokens, 1, INT64_MAX, "Stop after so many tokens (all)");
     c->add_option("--confidence", o.confidence, "Of the intervals (0.95)")->type_name("X");
-    c->add_option("--chart", o.chart, "Draw the policies, quality against cost (.svg or .html)")
-        ->type_name("FILE");
+    output_file(c, "--chart", o.chart, "Draw the policies, quality against cost (.svg or .html)");
     stats_option(c, o.stats);
     task_options(c, o);
     json_flag(c, o.json);
@@ -194,9 +191,8 @@ CLI::App* add_export(CLI::App& app, ExportOptions& o) {
     c->add_option("CHECKPOINT", o.checkpoint, "A checkpoint's or a run's directory")
         ->required()
         ->type_name("DIR");
-    c->add_option("-o,--output", o.output, "A .gguf file, or a directory with --format hf")
-        ->required()
-        ->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "A .gguf file, or a directory with --format hf")
+        ->required();
     choices(c->add_option("--type", o.type, "Format of the weight matrices (f16)"),
             {"f32", "f16", "bf16", "q8_0"});
     choices(c->add_option("--format", o.format, "gguf, or hf for a Hugging Face directory"),
@@ -259,14 +255,13 @@ CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
     c->add_option("TEXT", o.files, "Text files, or .jsonl with \"text\"")
         ->required()
         ->type_name("FILE");
-    c->add_option("-o,--output", o.output, "Where the plan goes (JSON)")
-        ->required()
-        ->type_name("FILE");
-    whole(c, "--tokens", o.tokens, 0, INT64_MAX, "Tokens of text to read (20000; 0: all)");
+    output_file(c, "-o,--output", o.output, "Where the plan goes (JSON)")->required();
+    whole(c, "--tokens", o.tokens, 0, INT64_MAX,
+          "Windows of text are read until they hold so many (20000; 0: all)");
     whole(c, "--experts", o.experts, 1, 65535, "Of the baseline top-k (the model's own mean)");
     c->add_option("--layers", o.layers, "Layers to measure, such as 0-3,7 (all)")
         ->type_name("LIST");
-    c->add_option("--time", o.minutes, "Stop measuring after so many minutes (never)")
+    c->add_option("--time", o.minutes, "Stop measuring after so many minutes (0: never)")
         ->type_name("MINUTES");
     whole(c, "--max-shift", o.max_shift, 1, 65535,
           "How far a layer's budget may depart from the baseline's (any; by loss 2)");
@@ -303,8 +298,7 @@ CLI::App* add_calibrate(CLI::App& app, CalibrateOptions& o) {
     c->add_option("--route-gain", o.route_gain, "Nats that a better route saves at least (0.01)")
         ->type_name("X")
         ->needs(routes);
-    c->add_option("--state", o.state, "Where to go on from after a stop (OUTPUT.state)")
-        ->type_name("FILE");
+    output_file(c, "--state", o.state, "Where to go on from after a stop (OUTPUT.state)");
     seed_option(c, o.seed, "Of the perturbations (1)");
     engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
     json_flag(c, o.json);
@@ -326,7 +320,7 @@ CLI::App* add_tune(CLI::App& app, TuneCommandOptions& o) {
     c->add_option("--max-perplexity", o.max_perplexity,
                   "How far perplexity may rise above the checkpoint's own policy (+1%)")
         ->type_name("X%");
-    c->add_option("-o,--output", o.output, "Write the evidence (JSON)")->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "Write the evidence (JSON)");
     c->add_flag("--global", o.global_only, "Policies for all layers alike only");
     whole(c, "--tokens", o.tokens, 0, INT64_MAX, "Of either half of the text (20000; 0: all)");
     whole(c, "--window", o.window, 2, INT32_MAX, "Tokens of a window (the model's context)");
@@ -346,9 +340,7 @@ CLI::App* add_imatrix(CLI::App& app, ImatrixOptions& o) {
     auto* c = app.add_subcommand("imatrix", "Measure how much each input of each weight matters");
     model_options(c, o.model);
     c->add_option("TEXT", o.files, "Calibration texts")->required()->type_name("FILE");
-    c->add_option("-o,--output", o.output, "The importance matrix to write (GGUF)")
-        ->required()
-        ->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "The importance matrix to write (GGUF)")->required();
     c->add_option("--in-file", o.in_files, "An earlier result to add to, may repeat")
         ->type_name("FILE")
         ->take_all()

@@ -53,9 +53,8 @@ CLI::App* add_trace(CLI::App& app, TraceOptions& o) {
     model_options(c, o.model);
     engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
     scoring_options(c, o);
-    c->add_option("-o,--output", o.output, "JSON lines to write (docs/file-formats.md)")
-        ->required()
-        ->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "JSON lines to write (docs/file-formats.md)")
+        ->required();
     c->add_option("--routing", o.routing, "model, top-k:2, top-p:0.5, mean:3 ... (docs/routing.md)")
         ->type_name("POLICY");
     json_flag(c, o.json);
@@ -70,7 +69,7 @@ CLI::App* add_atlas(CLI::App& app, AtlasOptions& o) {
     model_options(c, o.model);
     engine_options(c, o.engine, "int8 below 8-bit weights, else f32");
     scoring_options(c, o);
-    c->add_option("-o,--output", o.output, "The HTML page to write")->required()->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "The HTML page to write")->required();
     routing_option(c, o.routing);
     c->add_option("--plan", o.plan, "Show this plan of muster calibrate, too")->type_name("FILE");
     json_flag(c, o.json);
@@ -85,8 +84,8 @@ CLI::App* add_atlas(CLI::App& app, AtlasOptions& o) {
 CLI::App* add_stats(CLI::App& app, StatsOptions& o) {
     auto* c = app.add_subcommand("stats", "Merge, show and export files of --stats");
     c->add_option("FILE", o.files, "Files of one model")->required()->type_name("FILE");
-    c->add_option("-o,--output", o.output, "Write the merged statistics")->type_name("FILE");
-    c->add_option("--csv", o.csv, "Write a line per layer and expert")->type_name("FILE");
+    output_file(c, "-o,--output", o.output, "Write the merged statistics");
+    output_file(c, "--csv", o.csv, "Write a line per layer and expert");
     json_flag(c, o.json);
     c->footer(
         "Examples:\n  muster stats use.json\n"

@@ -9,6 +9,7 @@
 
 #include "muster/cli/inputs.h"
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
@@ -131,10 +132,10 @@ int quantize_command(const QuantizeOptions& options, Terminal& terminal) {
     settings.target = parse_quantize_target(options.type);
     settings.pure = options.pure;
     settings.allow_requantize = options.allow_requantize;
-    std::error_code ignored;
     const fs::path input = model_path(options.input.string(), terminal);
-    if (fs::equivalent(input, options.output, ignored))
-        throw Error(options.output.string(), "is the model itself, expected another file");
+    InputFiles(options.input.string(), terminal)
+        .add(options.importance)
+        .keep_from({options.output});
     ImportanceMatrix importance;
     if (!options.importance.empty()) {
         importance = read_importance(options.importance);

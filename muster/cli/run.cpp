@@ -9,6 +9,7 @@
 #include "muster/cli/answer_json.h"
 #include "muster/cli/color.h"
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
@@ -117,6 +118,10 @@ int run_command(const RunOptions& options, Terminal& terminal) {
     generate.max_tokens = options.tokens;
     generate.ignore_end = options.ignore_end;
 
+    InputFiles(options.model.model, terminal)
+        .add(options.text.file)
+        .add(std::vector{policy})
+        .keep_from({options.stats, options.prompt_cache});
     const Engine engine =
         load_engine(options.model, options.engine, {.context = options.context}, terminal);
     open_plans({&policy, 1}, *engine.model);

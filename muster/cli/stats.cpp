@@ -9,11 +9,11 @@
 #include <ostream>
 
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
 #include "muster/core/atomic_file.h"
-#include "muster/core/error.h"
 
 namespace muster::cli {
 namespace {
@@ -49,8 +49,6 @@ std::string layers_table(const RoutingStatistics& statistics) {
 
 /// Both or, when a place is bad or a disk full, neither.
 void write_outputs(const StatsOptions& options, const RoutingStatistics& all) {
-    if (!options.output.empty() && options.output == options.csv)
-        throw Error(options.csv.string(), "is both outputs, expected a file for each");
     std::optional<AtomicFile> merged, csv;
     if (!options.output.empty()) merged.emplace(options.output).write(to_json(all));
     if (!options.csv.empty()) csv.emplace(options.csv).write(to_csv(all));
@@ -61,6 +59,8 @@ void write_outputs(const StatsOptions& options, const RoutingStatistics& all) {
 }  // namespace
 
 int stats_command(const StatsOptions& options, Terminal& terminal) {
+    InputFiles().keep_from({options.output, options.csv});  // merging into a file is meant
+    InputFiles().add(options.files).keep_from({options.csv});
     RoutingStatistics all = read_statistics(options.files.front());
     for (size_t i = 1; i < options.files.size(); ++i)
         all.merge(read_statistics(options.files[i]), options.files[i].string());

@@ -6,6 +6,7 @@
 #include <ostream>
 
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/text.h"
@@ -20,6 +21,10 @@ int trace_command(const TraceOptions& options, Terminal& terminal) {
     EvaluateOptions evaluate;
     evaluate.policies = parse_policies({options.routing});
     evaluate.max_tokens = options.tokens;
+    InputFiles(options.model.model, terminal)
+        .add(options.files)
+        .add(evaluate.policies)
+        .keep_from({options.output, options.stats});
     const auto documents = labelled_documents(options.files, true);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);

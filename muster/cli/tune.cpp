@@ -10,6 +10,7 @@
 
 #include "muster/cli/eval.h"
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
@@ -68,6 +69,7 @@ int tune_command(const TuneCommandOptions& options, Terminal& terminal) {
     tune.steps = options.steps;
     tune.evaluate.max_tokens = options.tokens;
     tune.evaluate.confidence = checked_confidence(options.confidence);
+    InputFiles(options.model.model, terminal).add(options.files).keep_from({options.output});
     std::optional<AtomicFile> output;  // refuses a bad place before the work
     if (!options.output.empty()) output.emplace(options.output);
     const auto documents = read_documents(options.files);
