@@ -58,14 +58,18 @@ bool SpeedOutcome::held() const noexcept {
 std::string describe(const SpeedOutcome& o) {
     if (o.held() || o.tokens_per_second <= 0) return "";
     const std::string what = fmt::format("speed:{:.6g} ", o.target);
-    const int digits = o.tokens_per_second < 100 ? 1 : 0;
-    const std::string came = fmt::format("{:.{}f} tokens/s with {:.3g} experts per layer",
-                                         o.tokens_per_second, digits, o.experts);
-    if (o.reach == SpeedReach::too_high)
-        return what + "cannot be reached: " + came + ", about the fewest";
-    if (o.reach == SpeedReach::too_low)
-        return what + "cannot be held: " + came + ", about the most that the policy allows";
-    return what + "was not held: " + came;
+    if (o.expert_seconds == 0)
+        return what + "was not held: so short an answer ends before anything is measured";
+    const auto speed = [](double x) { return fmt::format("{:.{}f}", x, x < 100 ? 1 : 0); };
+    const std::string came = fmt::format("{} tokens/s with {:.3g} experts per layer",
+                                         speed(o.tokens_per_second), o.experts);
+    if (o.reach == SpeedReach::held) return what + "was not held: " + came;
+    const bool high = o.reach == SpeedReach::too_high;
+    const std::string limit = high ? "the fewest" : "the most that the policy allows";
+    const std::string text = what + (high ? "cannot be reached: " : "cannot be held: ") + came;
+    if (std::abs(o.experts - o.limit_experts) < 0.005 * o.limit_experts) return text + ", " + limit;
+    return text + fmt::format("; {:.3g}, {}, would give about {}", o.limit_experts, limit,
+                              speed(o.limit_tokens_per_second));
 }
 
 RequestRouting generation_routing(const ModelConfig& config, const RoutingPolicy& policy) {
@@ -198,7 +202,12 @@ std::optional<SpeedOutcome> Generation::speed_outcome() const {
     if (tokens == 0 || seconds <= 0) return out;
     out.tokens_per_second = tokens / seconds;
     out.experts /= tokens;
-    if (!out.held()) out.reach = speed->reach(out.tokens_per_second, out.experts);
+    if (out.held()) return out;
+    out.reach = speed->reach(out.tokens_per_second, out.experts);
+    if (out.reach == SpeedReach::held) return out;
+    out.limit_experts = speed->limit(out.reach);
+    out.limit_tokens_per_second =
+        speed->speed_with(out.limit_experts, out.tokens_per_second, out.experts);
     return out;
 }
 

@@ -57,6 +57,10 @@ struct SpeedOutcome {
     double experts = 0;            ///< of the same tokens, mean over MoE layers
     /// Of a speed that was not held, whether it could be.
     SpeedReach reach = SpeedReach::held;
+    /// Where it could not: the experts per layer at the end that it lies beyond, and their speed by
+    /// the linear model.
+    double limit_experts = 0;
+    double limit_tokens_per_second = 0;
     /// The linear model of a token's cost: seconds beside the experts, and for one expert in every
     /// layer; 0 when too few tokens were written.
     double fixed_seconds = 0;
@@ -67,7 +71,7 @@ struct SpeedOutcome {
 };
 
 /// What there is to say about a speed that was not held, e.g. "speed:500 cannot be reached: 212
-/// tokens/s with 1 experts per layer, about the fewest"; empty when it was.
+/// tokens/s with 1 experts per layer, the fewest"; empty when it was.
 std::string describe(const SpeedOutcome& outcome);
 
 struct GenerateResult {

@@ -152,13 +152,23 @@ TEST_F(SessionTest, SpeedsAreHeldOrSaidToBeOutOfReach) {
     EXPECT_EQ(fast.experts, 1);
     EXPECT_GT(fast.expert_seconds, 0);
     EXPECT_THAT(describe(fast), HasSubstr("speed:1e+08 cannot be reached"));
-    EXPECT_THAT(describe(fast), HasSubstr("with 1 experts per layer"));
+    EXPECT_THAT(describe(fast), HasSubstr("with 1 experts per layer, the fewest"));
     const SpeedOutcome slow = outcome("speed:0.001");
     EXPECT_EQ(slow.reach, SpeedReach::too_low);
     EXPECT_EQ(slow.experts, 2) << "what the checkpoint was trained with";
     EXPECT_THAT(describe(slow), HasSubstr("cannot be held"));
     EXPECT_EQ(outcome("speed:0.001,max=5").experts, 5);
     EXPECT_EQ(describe(SpeedOutcome{.target = 20, .tokens_per_second = 20.9}), "");
+    SpeedOutcome out{.target = 20, .tokens_per_second = 40, .experts = 2};
+    EXPECT_THAT(describe(out), HasSubstr("before anything is measured"));
+    out.expert_seconds = 0.01;
+    EXPECT_EQ(describe(out), "speed:20 was not held: 40.0 tokens/s with 2 experts per layer");
+    out.reach = SpeedReach::too_low;
+    out.limit_experts = 4;
+    out.limit_tokens_per_second = 30;
+    EXPECT_EQ(describe(out),
+              "speed:20 cannot be held: 40.0 tokens/s with 2 experts per layer; 4, the most that "
+              "the policy allows, would give about 30.0");
     Session s = session("top-k:2");
     EXPECT_FALSE(s.generate(prompt, greedy(3)).speed.has_value());
     ThreadTeam team(1);

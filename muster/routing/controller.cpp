@@ -155,10 +155,12 @@ void SpeedController::move(double mean) noexcept {
 }
 
 SpeedReach SpeedController::reach(double tokens_per_second, double mean_experts) const noexcept {
-    const Settings& s = settings_;
-    const double speed_of_cost = tokens_per_second * (s.fixed + mean_experts);
-    if (speed_of_cost < s.tokens_per_second * (s.fixed + s.low)) return SpeedReach::too_high;
-    if (speed_of_cost > s.tokens_per_second * (s.fixed + s.high)) return SpeedReach::too_low;
+    if (cost_ == 0) return SpeedReach::held;
+    const auto speed = [&](double experts) {
+        return speed_with(experts, tokens_per_second, mean_experts);
+    };
+    if (speed(settings_.low) < target()) return SpeedReach::too_high;
+    if (speed(settings_.high) > target()) return SpeedReach::too_low;
     return SpeedReach::held;
 }
 

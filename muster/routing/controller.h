@@ -93,8 +93,17 @@ class SpeedController {
     bool update(double mean_experts, double seconds) noexcept;
 
     /// Whether the target lies between the speeds of the fewest and the most experts, where tokens
-    /// of so many experts per layer came at that speed.
+    /// of so many experts per layer came at that speed. Nothing is known before p has moved: held.
     SpeedReach reach(double tokens_per_second, double mean_experts) const noexcept;
+    /// Experts per layer of a token at that end; at `held` anything.
+    double limit(SpeedReach end) const noexcept {
+        return end == SpeedReach::too_high ? settings_.low : settings_.high;
+    }
+    /// The speed that so many experts per layer would have, by the same tokens.
+    double speed_with(double experts, double tokens_per_second,
+                      double mean_experts) const noexcept {
+        return tokens_per_second * (settings_.fixed + mean_experts) / (settings_.fixed + experts);
+    }
     double target() const noexcept { return settings_.tokens_per_second; }
     /// Seconds of a token beside its experts, and per mean expert per layer; 0 before the eighth
     /// token.

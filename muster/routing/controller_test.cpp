@@ -181,6 +181,10 @@ TEST(SpeedController, SaysWhatCannotBeReached) {
     SpeedController fast({.tokens_per_second = 50, .fixed = 2, .high = 8, .num_experts = 16});
     EXPECT_NEAR(machine.speed(fast, router, 1), 1 / 0.03, 1.5);
     EXPECT_EQ(fast.reach(1 / 0.03, 1), SpeedReach::too_high);
+    EXPECT_EQ(fast.limit(SpeedReach::too_high), 1);
+    EXPECT_DOUBLE_EQ(fast.speed_with(4, 30, 1), 15);
+    const SpeedController new_one({.tokens_per_second = 50, .fixed = 2, .high = 8});
+    EXPECT_EQ(new_one.reach(10, 1), SpeedReach::held) << "nothing is known";
     SpeedController slow({.tokens_per_second = 5, .fixed = 2, .high = 8, .num_experts = 16});
     EXPECT_NEAR(machine.speed(slow, router, 1), 10, 0.5);
     EXPECT_EQ(slow.reach(10, 8), SpeedReach::too_low);
