@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/model/forward.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <numeric>
 
@@ -18,6 +18,7 @@ namespace muster {
 namespace {
 
 using testing::Checkpoint;
+using ::testing::HasSubstr;
 using testing::random_checkpoint;
 using testing::random_tokens;
 using testing::Reference;
@@ -356,6 +357,35 @@ TEST(ForwardPass, ShortTextsHaveTheirMeanToo) {
     }
 }
 
+TEST(ForwardPass, MeansAreHeldWithForcedExpertsToo) {
+    const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
+    const auto tokens = random_tokens(model.config(), 400);
+    SerialExecutor executor;
+    const auto mean = [&](const char* policy, size_t length) {
+        return mean_of(
+            ReadUnder(model, std::span(tokens).first(length), 64, executor, policy).experts);
+    };
+    EXPECT_EQ(mean("mean:1,force=1.1", 400), 1);
+    EXPECT_NEAR(mean("mean:2,force=1.1", 400), 2, 0.04);
+    // Layer 1 cannot have fewer than 3: the others make up for it from the first token on.
+    for (const size_t length : {20, 400})
+        EXPECT_NEAR(mean("mean:2,force=1.1,force=1.2,force=1.3", length), 2, 0.04) << length;
+    const auto refusal = [](const ModelConfig& config, const char* policy) -> std::string {
+        try {
+            RequestRouting(config, RoutingPolicy::parse(policy));
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    EXPECT_THAT(refusal(model.config(), "mean:1,force=1.1,force=1.2"),
+                HasSubstr("mean 1, expected 1.33333 to 6"));
+    EXPECT_EQ(refusal(model.config(), "mean:1.4,force=1.1,force=1.2"), "");
+    EXPECT_THAT(refusal(testing::tiny_muster(), "top-k:1,ban=0.0"), HasSubstr("layer 0 is dense"));
+    EXPECT_THAT(refusal(testing::tiny_muster(), "top-k:1,force=0.0"),
+                HasSubstr("layer 0 is dense"));
+}
+
 TEST(ForwardPass, MeansDoNotDependOnHowPassesAreCut) {
     const Model model = exported(random_checkpoint(testing::tiny_olmoe()));
     const auto tokens = random_tokens(model.config(), 150);
@@ -387,14 +417,14 @@ TEST(ForwardPass, StatesOfMeansComeBack) {
     EXPECT_EQ(copy.resume(70), 64);
     const ReadUnder less(model, std::span(tokens).first(64), 64, executor, "mean:2/3/4");
     EXPECT_EQ(copy.controller_state(), less.routing.controller_state());
-    EXPECT_FALSE(copy.layer(2).counted);
+    EXPECT_EQ(copy.layer(2).counted, 0);
     EXPECT_EQ(copy.resume(31), 0);
-    EXPECT_TRUE(copy.layer(2).counted);
+    EXPECT_EQ(copy.layer(2).counted, 4);
     // Within the first window too.
     const ReadUnder few(model, std::span(tokens).first(9), 64, executor, "mean:2/3/4");
     copy.restore_controllers(few.routing.controller_state());
     EXPECT_EQ(copy.controller_state(), few.routing.controller_state());
-    EXPECT_TRUE(copy.layer(2).counted);
+    EXPECT_EQ(copy.layer(2).counted, 4);
     copy.restart();
     EXPECT_EQ(copy.controller_state(),
               RequestRouting(model.config(), copy.policy()).controller_state());

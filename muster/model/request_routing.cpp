@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "muster/model/request_routing.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "muster/core/error.h"
@@ -84,6 +87,14 @@ ResolvedRouter resolve_layer(const ModelConfig& config, const RoutingPolicy& pol
     return router;
 }
 
+void refuse_dense(const char* key, const std::vector<std::pair<int, int>>& experts, int dense) {
+    for (const auto& [layer, expert] : experts)
+        if (layer == dense)
+            throw Error("routing", fmt::format("{}={}.{}: layer {} is dense, expected a layer with "
+                                               "several experts",
+                                               key, layer, expert, layer));
+}
+
 /// What a token can get at least and at most.
 struct Bounds {
     double low = 0, high = 0;
@@ -106,6 +117,30 @@ Bounds bounds_of(const std::vector<ResolvedRouter>& routers, const std::vector<i
         all.experts = std::max(all.experts, b.experts);
     }
     return all;
+}
+
+/// The number of experts for each of the layers, alike but for their bounds, whose mean is
+/// `target`.
+std::vector<double> shared_out(double target, const std::vector<ResolvedRouter>& routers,
+                               const std::vector<int>& layers) {
+    const auto numbers = [&](double wanted) {
+        std::vector<double> out;
+        for (const int l : layers) {
+            const Bounds b = bounds_of(routers[l]);
+            out.push_back(std::clamp(wanted, b.low, b.high));
+        }
+        return out;
+    };
+    double below = 0, above = 0;
+    for (const int l : layers) above = std::max(above, bounds_of(routers[l]).high);
+    if (numbers(target) == std::vector<double>(layers.size(), target)) return numbers(target);
+    for (int i = 0; i < 60; ++i) {
+        const double middle = (below + above) / 2;
+        const std::vector<double> tried = numbers(middle);
+        const double sum = std::accumulate(tried.begin(), tried.end(), 0.0);
+        (sum < target * static_cast<double>(layers.size()) ? below : above) = middle;
+    }
+    return numbers(above);
 }
 
 /// What the model's own top-p is, and what the trainer saw come of it, as means over the layers; p
@@ -139,9 +174,13 @@ RequestRouting::RequestRouting(const ModelConfig& config, const RoutingPolicy& p
     bool equal = values <= 1;
     for (int l = 0; l < config.num_layers(); ++l) {
         ResolvedRouter router;
-        if (!config.layers[l].dense())
+        if (config.layers[l].dense()) {
+            refuse_dense("ban", policy.ban, l);
+            refuse_dense("force", policy.force, l);
+        } else {
             router = budgets.empty() ? resolve_layer(config, policy, l)
                                      : resolve_planned(config, policy, l, budgets[l]);
+        }
         layers_.push_back(std::move(router));
         const RouterSpec& spec = layers_[l].spec;
         if (spec.selection != Selection::mean && spec.selection != Selection::speed) continue;
@@ -190,12 +229,19 @@ void RequestRouting::add_control(const ModelConfig& config, const std::vector<in
                                             .num_experts = bounds.experts,
                                             .known_mean = known ? own.mean_experts : 0,
                                             .known_p = known ? own.p : 0.5};
+    constexpr double kRounding = 1e-9;
+    if (settings.target < bounds.low - kRounding || settings.target > bounds.high + kRounding)
+        throw Error("routing",
+                    fmt::format("mean {:.6g}, expected {:.6g} to {:.6g}, which min, max, "
+                                "forced and banned experts leave on average",
+                                settings.target, bounds.low, bounds.high));
     const bool moves = settings.target > bounds.low && settings.target < bounds.high;
     for (const int l : layers) control_of_[l] = static_cast<int>(controls_.size());
     controls_.push_back({.controller = MeanController(settings),
                          .layers = layers,
                          .starts_counted = moves && !known,
-                         .counted = moves && !known});
+                         .counted = moves && !known,
+                         .numbers = shared_out(settings.target, layers_, layers)});
 }
 
 void RequestRouting::Control::restart_window() noexcept {
@@ -259,9 +305,10 @@ bool RequestRouting::random() const noexcept {
 
 void RequestRouting::apply() {
     for (const Control& control : controls_) {
-        for (const int l : control.layers) {
-            layers_[l].p = control.controller.p();
-            layers_[l].counted = control.counted;
+        for (size_t i = 0; i < control.layers.size(); ++i) {
+            ResolvedRouter& router = layers_[control.layers[i]];
+            router.p = control.controller.p();
+            router.counted = control.counted ? control.numbers[i] : 0;
         }
     }
     if (context_) {
@@ -336,7 +383,7 @@ void RequestRouting::begin_pass() noexcept {
 void RequestRouting::note_route(int layer, std::span<const int32_t> experts,
                                 const OverGrid<int32_t>& by_grid) noexcept {
     if (context_) context_->note(layer, experts);
-    if (!layers_[layer].counted) return;
+    if (layers_[layer].counted == 0) return;
     OverGrid<int64_t>& pending = controls_[control_of_[layer]].pending;
     for (size_t i = 0; i < pending.size(); ++i) pending[i] += by_grid[i];
 }

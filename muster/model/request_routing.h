@@ -51,7 +51,7 @@ class RequestRouting {
     /// chooses among its contexts.
     bool controlled() const noexcept { return !controls_.empty() || context_.has_value(); }
     /// Whether note_route() is to be called for a layer.
-    bool follows_routes(int l) const noexcept { return context_ || layers_[l].counted; }
+    bool follows_routes(int l) const noexcept { return context_ || layers_[l].counted > 0; }
     /// The cluster of the plan by which it routes now; -1: its one table, or no plan.
     int context_cluster() const noexcept { return context_ ? context_->cluster() : -1; }
     /// Whether the clock moves it (`speed:`): such a policy generates but cannot evaluate.
@@ -98,7 +98,8 @@ class RequestRouting {
         /// tokens get the target itself. Never where the checkpoint's own top-p is known, and at
         /// the bounds.
         bool starts_counted = false, counted = false;
-        double sum = 0;  ///< experts of the window under way, over its rows and layers
+        std::vector<double> numbers;  ///< that its layers take until then: the target as mean
+        double sum = 0;               ///< experts of the window under way, over its rows and layers
         /// Sums over what counted tokens noted: not taken yet, of the window.
         OverGrid<int64_t> pending{}, by_grid{};
 

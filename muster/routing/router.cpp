@@ -70,7 +70,7 @@ void check_context(const RouterParameters& parameters, const ResolvedRouter& rou
     };
     if (spec.selection == Selection::random)
         check_size("positions for random selection", context.positions.size());
-    if (router.counted) check_size("positions for a counted mean", context.positions.size());
+    if (router.counted > 0) check_size("positions for a counted mean", context.positions.size());
     if (spec.selection == Selection::hash) {
         check_size("token ids for hash selection", context.token_ids.size());
         check_hash(parameters, spec, context, tokens);

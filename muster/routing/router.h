@@ -49,9 +49,9 @@ struct ResolvedRouter {
     /// The current p of `mean` (its MeanController::p(), set before each call) and of `top_p` (the
     /// policy's value).
     double p = 0.4;
-    /// `mean` while its p is not known: a token gets the value itself, its whole part and, at as
-    /// large a share of positions as its fraction is, one expert more.
-    bool counted = false;
+    /// `mean` while its p is not known: a token gets this number itself, its whole part and, at as
+    /// large a share of positions as its fraction is, one expert more. 0: p is known.
+    double counted = 0;
 };
 
 /// Fills the policy's choices into `spec` for `layer` of `layers`; docs/routing.md says which bound
@@ -79,7 +79,7 @@ struct RouteContext {
 struct RouteScratch {
     std::vector<float> scores;  ///< [T, E] after a call: the scores, without selection bias
     /// [T] after a call, of tokens under a counted mean: the experts that each p of the grid would
-    /// have given them (but for forced ones).
+    /// have given them.
     std::vector<OverGrid<int32_t>> by_grid;
     std::vector<float> work;
     std::vector<int32_t> order;

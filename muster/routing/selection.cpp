@@ -162,18 +162,17 @@ int place_forced(std::span<const int> force, std::span<const float> keys, int co
     return count;
 }
 
-/// Whether the number of experts does not depend on the token's scores: forced experts replace, not
+/// Whether the number of experts is what counts, be it fixed or held: forced experts replace, not
 /// add.
-bool fixed_number(const ResolvedRouter& router) noexcept {
-    const Selection s = router.spec.selection;
+bool keeps_number(Selection s) noexcept {
     return s == Selection::top_k || s == Selection::random || s == Selection::hash ||
-           router.counted;
+           s == Selection::mean || s == Selection::speed;
 }
 
-/// How many experts a counted mean gives: over positions from any on they add up to the value's
-/// multiple, to within one; layers take turns.
+/// How many experts a counted mean gives: over positions from any on they add up to its multiple,
+/// to within one; layers take turns.
 int counted_number(const TokenView& token) noexcept {
-    const double value = token.router.spec.value;
+    const double value = token.router.counted;
     const auto at = static_cast<double>(token.context.positions[token.token] + token.context.layer);
     return static_cast<int>(std::floor((at + 1) * value) - std::floor(at * value));
 }
@@ -186,6 +185,7 @@ int select_experts(const TokenView& token, RouteScratch& scratch) {
     const auto [keys, available] = make_keys(token, scratch);
     const int low = std::min(spec.min, available);
     const int high = std::min(spec.max, available);
+    const int forced = static_cast<int>(router.force.size());
     int32_t* order = scratch.order.data();
     int count = 0;
     switch (spec.selection) {
@@ -198,10 +198,10 @@ int select_experts(const TokenView& token, RouteScratch& scratch) {
             count = shortest_prefix(token.scores, keys, {.share = router.p}, low, high, order);
             break;
         case Selection::mean:
-            if (router.counted) {
+            if (router.counted > 0) {
                 count = std::clamp(counted_number(token), low, high);
-                prefixes_over_grid(token.scores, keys, kEvenShare, low, high, order,
-                                   scratch.by_grid[token.token]);
+                prefixes_over_grid(token.scores, keys, kEvenShare, std::max(low, forced), high,
+                                   order, scratch.by_grid[token.token]);
                 break;
             }
             [[fallthrough]];
@@ -212,9 +212,8 @@ int select_experts(const TokenView& token, RouteScratch& scratch) {
             count = select_set(token, keys, low, high, scratch);
     }
     if (router.force.empty()) return count;
-    const int limit = fixed_number(router) ? count : high;
-    return place_forced(router.force, keys, count,
-                        std::max(limit, static_cast<int>(router.force.size())), order);
+    const int limit = keeps_number(spec.selection) ? count : high;
+    return place_forced(router.force, keys, count, std::max(limit, forced), order);
 }
 
 }  // namespace muster

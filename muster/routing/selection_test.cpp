@@ -51,7 +51,7 @@ RouteContext in_layer(int layer) {
 TEST(Selection, CountedMeansGiveTheValueOverPositions) {
     for (const double value : {1.25, 2.5, 3.0, 7.9}) {
         ResolvedRouter router = resolved(("mean:" + std::to_string(value)).c_str(), spec_of(16));
-        router.counted = true;
+        router.counted = value;
         for (const int layer : {0, 1, 2, 9}) {
             const Routed routed = run(random_logits(64, 16, 5), router, {}, in_layer(layer));
             for (int t = 0; t < 64; ++t) {
@@ -64,13 +64,13 @@ TEST(Selection, CountedMeansGiveTheValueOverPositions) {
     }
     // Layers take turns with the expert more.
     ResolvedRouter router = resolved("mean:1.5", spec_of(4));
-    router.counted = true;
+    router.counted = 1.5;
     const Logits one = random_logits(1, 4, 1);
     EXPECT_EQ(run(one, router, {}, in_layer(0)).table.activations(), 1);
     EXPECT_EQ(run(one, router, {}, in_layer(1)).table.activations(), 2);
     // Bounds hold, forced experts replace.
     router = resolved("mean:3,min=1,max=5,ban=0.3,force=0.7", spec_of(8));
-    router.counted = true;
+    router.counted = 3;
     const Routed forced = run(random_logits(20, 8, 2), router);
     for (int t = 0; t < 20; ++t) {
         EXPECT_THAT(experts_of(forced.table, t), testing::SizeIs(3));
@@ -80,13 +80,14 @@ TEST(Selection, CountedMeansGiveTheValueOverPositions) {
 }
 
 TEST(Selection, CountedMeansTellWhatEachPWouldGive) {
-    for (const char* policy : {"mean:1.5", "mean:4,min=2,max=9", "mean:4,ban=0.2,ban=0.5"})
+    for (const char* policy :
+         {"mean:1.5", "mean:4,min=2,max=9", "mean:4,ban=0.2,ban=0.5", "mean:4,force=0.3,force=0.1"})
         for (const bool coarse : {false, true}) {
             ResolvedRouter router = resolved(policy, spec_of(16));
             const Logits logits = random_logits(60, 16, 8, coarse);
-            router.counted = true;
+            router.counted = 4;
             const auto by_grid = run(logits, router).by_grid;
-            router.counted = false;
+            router.counted = 0;
             for (int i = 0; i < kGridPoints; ++i) {
                 router.p = grid_p()[i];
                 const RouteTable table = run(logits, router).table;
@@ -98,7 +99,7 @@ TEST(Selection, CountedMeansTellWhatEachPWouldGive) {
 
 TEST(Selection, CountedMeansNeedPositions) {
     ResolvedRouter router = resolved("mean:1.5", spec_of(4));
-    router.counted = true;
+    router.counted = 1.5;
     RouteScratch scratch;
     RouteTable table;
     const Logits logits = random_logits(2, 4, 1);
