@@ -124,6 +124,17 @@ void read_keys(const ordered_json& object, Reading& r) {
                "one of prompt and messages");
 }
 
+/// No object where the line is no JSON.
+ordered_json parsed_line(const std::string& line, const Reading& reading) {
+    try {
+        return ordered_json::parse(line);
+    } catch (const ordered_json::out_of_range&) {
+        reading.fail("holds a number out of range", "one of 64 bits");
+    } catch (const ordered_json::exception&) {
+        return {};
+    }
+}
+
 }  // namespace
 
 BatchInput::Got BatchReader::read(int milliseconds) {
@@ -147,7 +158,7 @@ BatchRequest BatchReader::request() {
     const std::string here = where();
     Reading reading{here, out, {}, {}};
     try {
-        const ordered_json object = ordered_json::parse(text_, nullptr, /*allow_exceptions=*/false);
+        const ordered_json object = parsed_line(text_, reading);
         if (!object.is_object()) reading.fail("is no JSON object", "one request a line");
         read_keys(object, reading);
         id_ = out.id;

@@ -118,6 +118,7 @@ TEST_F(BatchCommand, BadLinesAreNamedAndTheOthersAnswered) {
     const std::pair<const char*, const char*> bad[] = {
         {"no json", "is no JSON object"},
         {"[]", "is no JSON object"},
+        {R"({"prompt": "a", "temperature": 1e400})", "out of range"},
         {"{\"prompt\": \"the\"", "is no JSON object"},
         {"{}", "there is nothing to answer"},
         {R"({"prompt": "a", "messages": [{"role": "user", "content": "b"}]})", "both given"},

@@ -140,12 +140,13 @@ void compare(Demo& demo) {
     demo.terminal.out << comparison_table(result, 2) << '\n'
                       << layers_table(result, 2)
                       << fmt::format(
-                             "\n  {} of {} in {} styles; differences with 95 % intervals over {} "
+                             "\n  {} of {} in {} styles; differences with 95 % intervals over "
                              "{}\n  experts: mean per token over layers; activated: parameters "
                              "read per token,\n  without embedding and output head\n",
                              plural(result.policies.front().all.tokens, "token"),
                              plural(result.documents, "held-out text"),
-                             result.policies.front().domains.size(), result.units, result.unit);
+                             result.policies.front().domains.size(),
+                             units_text(result.units, result.unit));
 }
 
 void what_next(const Demo& demo) {

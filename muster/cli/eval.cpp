@@ -10,6 +10,7 @@
 #include "muster/cli/eval_exit_lens.h"
 #include "muster/cli/eval_task.h"
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/statistics_file.h"
 #include "muster/cli/table.h"
@@ -108,7 +109,8 @@ std::string domains_table(const EvaluationResult& result, int indent) {
     Table table(std::move(columns));
     const auto& domains = result.policies.front().domains;
     for (size_t d = 0; d < domains.size(); ++d) {
-        std::vector<std::string> cells{domains[d].domain, std::to_string(domains[d].all.tokens)};
+        std::vector<std::string> cells{without_controls(domains[d].domain),
+                                       std::to_string(domains[d].all.tokens)};
         for (const PolicyResult& p : result.policies)
             cells.push_back(significant(p.domains[d].all.perplexity, 4));
         table.row(std::move(cells));
@@ -121,6 +123,10 @@ int eval_command(const EvalOptions& options, Terminal& terminal) {
     if (options.exit_lens) return exit_lens_command(options, terminal);
     EvaluateOptions evaluate = evaluate_options(options);
     check_chart(options);
+    InputFiles(options.model.model, terminal)
+        .add(options.files)
+        .add(evaluate.policies)
+        .keep_from({options.chart, options.stats});
     const auto documents = labelled_documents(options.files, options.by_file);
     const Engine engine = load_engine(options.model, options.engine,
                                       {.context = options.window, .exact = true}, terminal);
@@ -156,7 +162,7 @@ int eval_command(const EvalOptions& options, Terminal& terminal) {
                         "{} scored in {}; {}; computed in {}; {:.0f} % intervals over {}\n\n",
                         plural(tokens, "token"), plural(result.documents, "document"),
                         plural(result.threads, "thread"), compute_name(engine.compute),
-                        100 * options.confidence, fmt::format("{} {}", result.units, result.unit))
+                        100 * options.confidence, units_text(result.units, result.unit))
                  << comparison_table(result) << '\n'
                  << layers_table(result);
     const std::string domains = domains_table(result);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <ostream>
 
 #include "muster/cli/json_text.h"
@@ -16,7 +17,12 @@ namespace {
 
 using Align = Table::Align;
 
-std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+std::string percent(double share) {
+    return std::isfinite(share) ? fmt::format("{:.1f} %", 100 * share) : "-";
+}
+std::string layer_text(double layer) {
+    return std::isfinite(layer) ? fmt::format("{:.2f}", layer) : "-";
+}
 
 std::string comparison(const ExitLensResult& result) {
     Table table({{"policy", Align::left},
@@ -27,8 +33,8 @@ std::string comparison(const ExitLensResult& result) {
                  {"right, then lost"}});
     for (const ExitLensPolicy& p : result.policies)
         table.row({p.policy,
-                   fmt::format("{:.2f} [{:.2f}, {:.2f}]", p.exit_layer.mean, p.exit_layer.low,
-                               p.exit_layer.high),
+                   fmt::format("{} [{}, {}]", layer_text(p.exit_layer.mean),
+                               layer_text(p.exit_layer.low), layer_text(p.exit_layer.high)),
                    significant(p.total.mean), significant(p.after.mean),
                    fmt::format("{} [{}, {}]", percent(p.share_after.mean),
                                percent(p.share_after.low), percent(p.share_after.high)),
@@ -89,10 +95,10 @@ int exit_lens_command(const EvalOptions& options, Terminal& terminal) {
     }
     terminal.out << fmt::format(
                         "{} in {} read after every layer; {}; computed in {}; {:.0f} % intervals "
-                        "over {} {}\n\n",
+                        "over {}\n\n",
                         plural(result.tokens, "token"), plural(result.documents, "document"),
                         plural(result.threads, "thread"), compute_name(engine.compute),
-                        100 * options.confidence, result.units, result.unit)
+                        100 * options.confidence, units_text(result.units, result.unit))
                  << comparison(result);
     for (const ExitLensPolicy& p : result.policies) terminal.out << '\n' << layers(p);
     return 0;

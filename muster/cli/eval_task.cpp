@@ -9,6 +9,7 @@
 #include <ostream>
 
 #include "muster/cli/json_text.h"
+#include "muster/cli/outputs.h"
 #include "muster/cli/progress_bar.h"
 #include "muster/cli/table.h"
 #include "muster/cli/text.h"
@@ -85,7 +86,7 @@ std::string groups(const TaskResult& result) {
     Table table(std::move(columns));
     for (size_t g = 0; g < result.policies.front().groups.size(); ++g) {
         const TaskGroup& first = result.policies.front().groups[g];
-        std::vector<std::string> cells{first.name, std::to_string(first.items)};
+        std::vector<std::string> cells{without_controls(first.name), std::to_string(first.items)};
         for (const TaskPolicyResult& p : result.policies)
             cells.push_back(value_text(usual(p.groups[g].metrics, result.metric).value.mean));
         table.row(std::move(cells));
@@ -118,6 +119,11 @@ int eval_task_command(const EvalOptions& options, Terminal& terminal) {
     TaskOptions evaluate;
     evaluate.policies = parse_policies(options.routing);
     evaluate.confidence = checked_confidence(options.confidence);
+    InputFiles(options.model.model, terminal)
+        .add(options.files)
+        .add(options.shots_file)
+        .add(evaluate.policies)
+        .keep_from({options.records});
     const std::vector<TaskItem> items = items_of(task, options);
     std::optional<AtomicFile> records;
     if (!options.records.empty()) {

@@ -89,7 +89,18 @@ std::string clock_text(double seconds) {
 }
 
 std::string interval_text(const Interval& interval) {
-    return fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", interval.mean, interval.low, interval.high);
+    const auto end = [](double x) {
+        return std::isfinite(x) ? fmt::format("{:+.4f}", x) : std::string("-");
+    };
+    return fmt::format("{:+.4f} [{}, {}]", interval.mean, end(interval.low), end(interval.high));
+}
+
+std::string units_text(int64_t units, const std::string& unit) {
+    if (units != 1) return fmt::format("{} {}", units, unit);
+    const size_t word = unit.find(' ');  // "blocks of 256 tokens", "documents"
+    const std::string first = unit.substr(0, word);
+    return "1 " + first.substr(0, first.size() - 1) +
+           (word == std::string::npos ? "" : unit.substr(word));
 }
 
 std::string plural(int64_t n, std::string_view noun) {

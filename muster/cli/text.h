@@ -25,6 +25,8 @@ std::string bytes_text(double value);
 std::string clock_text(double seconds);
 /// +0.0123 [+0.0101, +0.0145].
 std::string interval_text(const Interval& interval);
+/// What the bootstrap drew, e.g. "1 document" of 1 and the plural.
+std::string units_text(int64_t units, const std::string& unit);
 /// 1 token, 2 tokens.
 std::string plural(int64_t n, std::string_view noun);
 

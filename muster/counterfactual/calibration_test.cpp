@@ -263,6 +263,9 @@ TEST_F(Calibration, OthersStatesAndDamagedOnesAreRefused) {
     options.noise = 0.1;
     EXPECT_THAT(refusal(), HasSubstr("with other settings"));
     options.noise = 0.05;
+    options.lambda = 2e6;
+    EXPECT_THAT(refusal(), HasSubstr("lambda"));
+    options.lambda = 0.1;
     windows[0][3] ^= 1;
     EXPECT_THAT(refusal(), HasSubstr("another model or text"));
     windows[0][3] ^= 1;

@@ -6,6 +6,7 @@
 
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/core/json_fault.h"
 
 namespace muster {
 namespace {
@@ -104,7 +105,7 @@ std::optional<Measurements> read_measurements(const std::filesystem::path& path,
         m.easy_loss = json.at("easy_loss").get<double>();
         for (const ordered_json& w : json.at("windows")) m.windows.push_back(window_of(w));
     } catch (const ordered_json::exception& e) {
-        throw Error(path.string(), std::string("is a damaged state of a calibration (") + e.what() +
+        throw Error(path.string(), "is a damaged state of a calibration (" + json_fault(e) +
                                        "), expected one to go on from");
     }
     if (!alike(m.windows))

@@ -67,7 +67,8 @@ void check_options(const ModelConfig& config, const CalibrationOptions& o) {
            "a baseline of 1 expert, whose weight no other can take",
            "the next expert in the place");
     expect(o.max_shift >= 0, "a shift of " + std::to_string(o.max_shift), "at least 0");
-    expect(o.lambda >= 0 && std::isfinite(o.lambda), "lambda " + text(o.lambda), "at least 0");
+    expect(o.lambda >= 0 && o.lambda <= ActivationPlan::kMostLambda, "lambda " + text(o.lambda),
+           "0 to 1000000");
     expect(o.clusters >= 0, std::to_string(o.clusters) + " clusters", "at least 0");
     expect(o.confidence > 0 && o.confidence < 1, "confidence " + text(o.confidence),
            "a share between 0 and 1");

@@ -95,6 +95,10 @@ CsvTable read_csv(const std::filesystem::path& path) {
     if (text.starts_with(kMark)) text.remove_prefix(kMark.size());
     Reader(table).read(text);
     if (table.columns.empty()) throw Error(table.name, "is empty, expected a row of column names");
+    for (auto c = table.columns.begin(); c != table.columns.end(); ++c)
+        if (!c->empty() && std::find(c + 1, table.columns.end(), *c) != table.columns.end())
+            throw Error(table.name + ":1",
+                        "there are two columns \"" + *c + "\", expected names of their own");
     for (const CsvTable::Row& row : table.rows)
         if (row.fields.size() != table.columns.size())
             throw Error(table.where(row), std::to_string(row.fields.size()) +

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "muster/core/error.h"
@@ -81,7 +82,9 @@ class Reading {
                                          std::to_string(window_));
     }
 
-    void read(std::span<const int32_t> tokens, RequestRouting& routing, bool blocks, Sums& sums) {
+    /// `passed` is told after each pass how many tokens it looked at.
+    void read(std::span<const int32_t> tokens, RequestRouting& routing, bool blocks, Sums& sums,
+              const std::function<void(int64_t)>& passed) {
         routing.restart();
         sums.units.emplace_back();
         size_t seen = 1;  // token `seen` is the next to be predicted
@@ -92,16 +95,17 @@ class Reading {
                 const int most =
                     std::min(context_.max_rows(), routing.rows_until_update(cache_.length()));
                 stop = std::min(end - 1, at + static_cast<size_t>(most));
-                pass(tokens, at, stop, seen, routing, blocks, sums);
+                passed(pass(tokens, at, stop, seen, routing, blocks, sums));
             }
             seen = end;
         }
     }
 
   private:
-    /// Rows [begin, end), of which those that predict tokens from `seen` on are looked at.
-    void pass(std::span<const int32_t> tokens, size_t begin, size_t end, size_t seen,
-              RequestRouting& routing, bool blocks, Sums& sums) {
+    /// Rows [begin, end), of which those that predict tokens from `seen` on are looked at: returns
+    /// how many.
+    int64_t pass(std::span<const int32_t> tokens, size_t begin, size_t end, size_t seen,
+                 RequestRouting& routing, bool blocks, Sums& sums) {
         const size_t skipped = std::clamp(seen - 1, begin, end) - begin;
         rows_.clear();
         for (size_t t = begin; t < end; ++t)
@@ -118,6 +122,7 @@ class Reading {
             token_.next = tokens[begin + row + 1];
             add(token_, sums);
         }
+        return static_cast<int64_t>(end - begin - skipped);
     }
 
     KvCache cache_;
@@ -199,12 +204,12 @@ ExitLensResult exit_lens(const Model& model, const std::vector<Document>& docume
     for (RequestRouting& routing : routings) {
         const auto start = Clock::now();
         Sums sums(model.config().layers.size());
-        for (const auto& ids : texts) {
-            reading.read(ids, routing, blocks, sums);
-            done += static_cast<int64_t>(ids.size()) - 1;
+        const auto passed = [&](int64_t tokens) {
+            done += tokens;
             if (options.progress && !options.progress("reading", done, total))
                 throw Error("exit lens", "the evaluation was stopped");
-        }
+        };
+        for (const auto& ids : texts) reading.read(ids, routing, blocks, sums, passed);
         ExitLensPolicy policy = summary(sums, options.confidence);
         policy.policy = routing.policy().to_string();
         policy.seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -155,8 +155,16 @@ TEST(ExitLensRun, ReadsLongTextsInWindowsAndComparesPolicies) {
     EXPECT_THROW(exit_lens(model, {{"", text}}, executor, options), Error);
     options.stride = 0;
     EXPECT_THROW(exit_lens(model, {{"", ""}}, executor, options), Error);
-    options.progress = [](std::string_view, int64_t, int64_t) { return false; };
+    // It can be stopped within a text.
+    int64_t seen = 0;
+    options.progress = [&](std::string_view, int64_t done, int64_t total) {
+        EXPECT_EQ(total, 600);
+        seen = done;
+        return false;
+    };
     EXPECT_THROW(exit_lens(model, {{"", text}}, executor, options), Error);
+    EXPECT_GT(seen, 0);
+    EXPECT_LE(seen, 20);
 }
 
 }  // namespace

@@ -72,7 +72,9 @@ const ordered_json& JsonRecord::member(const char* key) const {
 
 const std::string& JsonRecord::text(const char* key) const {
     const ordered_json& value = member(key);
-    if (!value.is_string()) refuse("\"" + std::string(key) + "\" is no string");
+    if (!value.is_string())
+        refuse("\"" + std::string(key) + "\" is of type " + value.type_name() +
+               ", expected a string");
     return value.get_ref<const std::string&>();
 }
 
@@ -80,7 +82,7 @@ std::vector<std::string> JsonRecord::texts(const char* key) const {
     const ordered_json& value = member(key);
     const bool good = value.is_array() && std::all_of(value.begin(), value.end(),
                                                       [](const auto& v) { return v.is_string(); });
-    if (!good) refuse("\"" + std::string(key) + "\" is no list of strings");
+    if (!good) refuse("\"" + std::string(key) + "\" is no list of strings, expected one");
     return value.get<std::vector<std::string>>();
 }
 
@@ -93,7 +95,7 @@ std::string JsonRecord::label(const char* key, const std::string& otherwise) con
 
 JsonRecord JsonRecord::inner(const char* key) const {
     const ordered_json& value = member(key);
-    if (!value.is_object()) refuse("\"" + std::string(key) + "\" is no object");
+    if (!value.is_object()) refuse("\"" + std::string(key) + "\" is no object, expected one");
     return {value, where, number};
 }
 

@@ -25,7 +25,7 @@ TaskItem item_of(const Question& q, const std::string& where) {
     item.id = q.id;
     item.context = "Question: " + q.stem + "\nAnswer:";
     for (size_t i = 0; i < q.texts.size(); ++i) {
-        if (q.texts[i].empty()) throw Error(where, "a choice is empty");
+        if (q.texts[i].empty()) throw Error(where, "a choice is empty, expected some text");
         item.choices.push_back({q.texts[i], q.labels.begin() + i == right});
     }
     return item;

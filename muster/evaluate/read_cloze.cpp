@@ -28,7 +28,7 @@ TaskItem item_of(const JsonRecord& record) {
         item.context = record.text("context");
         const std::string& target = record.text("target");
         item.choices = {{std::string(jinja::strip(target, jinja::Side::left)), true}};
-        if (item.choices[0].text.empty()) record.refuse("\"target\" is empty");
+        if (item.choices[0].text.empty()) record.refuse("\"target\" is empty, expected some text");
     }
     item.id = record.label("id", std::to_string(record.number));
     item.group = record.label("domain");

@@ -32,7 +32,8 @@ std::vector<TaskItem> read_factor(const std::filesystem::path& path) {
         for (const int c : contradictions)
             item.choices.push_back({without_leading_spaces(row.fields[c]), false});
         for (const Choice& choice : item.choices)
-            if (choice.text.empty()) throw Error(table.where(row), "a completion is empty");
+            if (choice.text.empty())
+                throw Error(table.where(row), "a completion is empty, expected some text");
         items.push_back(std::move(item));
     }
     return items;

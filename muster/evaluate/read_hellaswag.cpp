@@ -58,7 +58,7 @@ std::vector<TaskItem> read_hellaswag(const std::filesystem::path& path) {
         for (size_t i = 0; i < endings.size(); ++i)
             item.choices.push_back({cleaned(endings[i]), i == label});
         for (const Choice& c : item.choices)
-            if (c.text.empty()) record.refuse("an ending is empty");
+            if (c.text.empty()) record.refuse("an ending is empty, expected some text");
         items.push_back(std::move(item));
     });
     return items;

@@ -49,7 +49,7 @@ std::vector<TaskItem> read_piqa(const std::filesystem::path& path) {
         item.context = "Question: " + record.text("goal") + "\nAnswer:";
         item.choices = {{record.text("sol1"), label == "0"}, {record.text("sol2"), label == "1"}};
         for (const Choice& c : item.choices)
-            if (c.text.empty()) record.refuse("a solution is empty");
+            if (c.text.empty()) record.refuse("a solution is empty, expected some text");
         items.push_back(std::move(item));
     });
     if (apart && labels.size() != items.size())

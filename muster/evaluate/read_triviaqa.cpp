@@ -28,7 +28,7 @@ TaskItem item_of(const JsonRecord& record, const Names& names) {
     add(answer, names.normalized, item.answers);
     if (names.human != nullptr && answer.object.contains(names.human))
         add(answer, names.human, item.answers);
-    if (item.answers.front().empty()) record.refuse("the answer is empty");
+    if (item.answers.front().empty()) record.refuse("the answer is empty, expected some text");
     return item;
 }
 

@@ -12,12 +12,18 @@ namespace {
 
 enum class Set { one_right, many_right };
 
-TaskItem item_of(const std::string& question, std::vector<Choice> choices,
+TaskItem item_of(const std::string& question, std::vector<Choice> choices, Set set,
                  const std::string& where) {
     const auto right =
         std::count_if(choices.begin(), choices.end(), [](const Choice& c) { return c.right; });
-    if (choices.size() < 2 || right == 0)
-        throw Error(where, "expected at least two answers to the question, one of them true");
+    const auto wrong = static_cast<std::ptrdiff_t>(choices.size()) - right;
+    if (wrong == 0 || right == 0 || (set == Set::one_right && right > 1))
+        throw Error(where, "the question has " + std::to_string(right) + " true answers and " +
+                               std::to_string(wrong) + " false ones, expected " +
+                               (set == Set::one_right ? "one true" : "at least one true") +
+                               " and at least one false");
+    for (const Choice& c : choices)
+        if (c.text.empty()) throw Error(where, "an answer is empty, expected some text");
     TaskItem item;
     item.context = "Q: " + question + "\nA:";
     item.choices = std::move(choices);
@@ -71,7 +77,7 @@ std::vector<TaskItem> read_table(const std::filesystem::path& path, Set set) {
             add_answers(row.fields[right], true, choices);
         }
         add_answers(row.fields[wrong], false, choices);
-        TaskItem item = item_of(row.fields[question], std::move(choices), table.where(row));
+        TaskItem item = item_of(row.fields[question], std::move(choices), set, table.where(row));
         item.id = std::to_string(items.size() + 1);
         if (category >= 0) item.group = row.fields[category];
         items.push_back(std::move(item));
@@ -85,7 +91,7 @@ std::vector<TaskItem> read(const std::filesystem::path& path, Set set) {
     for_json_records(path, nullptr, [&](const JsonRecord& record) {
         const JsonRecord answers =
             record.inner(set == Set::one_right ? "mc1_targets" : "mc2_targets");
-        TaskItem item = item_of(record.text("question"), targets(answers), record.where);
+        TaskItem item = item_of(record.text("question"), targets(answers), set, record.where);
         item.id = std::to_string(record.number);
         items.push_back(std::move(item));
     });

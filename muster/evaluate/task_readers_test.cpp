@@ -66,7 +66,11 @@ TEST_F(TaskReaders, TruthfulQaAsPublished) {
     EXPECT_THAT(refusal("truthfulqa-mc1", "b.json", R"([{"question":"q","mc1_targets":{"a":2}}])"),
                 HasSubstr("record 1"));
     EXPECT_THAT(refusal("truthfulqa-mc1", "b.json", R"([{"question":"q","mc1_targets":{"a":1}}])"),
-                HasSubstr("two answers"));
+                HasSubstr("1 true answers and 0 false ones, expected one true"));
+    const char* both =
+        R"([{"question":"q","mc1_targets":{"a":1,"b":1,"c":0},"mc2_targets":{"a":1,"b":1}}])";
+    EXPECT_THAT(refusal("truthfulqa-mc1", "b.json", both), HasSubstr("2 true answers"));
+    EXPECT_THAT(refusal("truthfulqa-mc2", "b.json", both), HasSubstr("0 false ones"));
     EXPECT_THAT(refusal("truthfulqa-mc1", "b.jsonl",
                         R"({"question":"q","mc1_targets":{"choices":["a"],"labels":[]}})"),
                 HasSubstr("b.jsonl:1"));

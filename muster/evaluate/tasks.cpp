@@ -47,7 +47,8 @@ std::vector<TaskItem> read_task(const Task& task, const std::vector<std::filesys
     std::vector<TaskItem> items;
     for (const auto& file : files) {
         std::vector<TaskItem> more = task.read(file);
-        if (more.empty()) throw Error(file.string(), "there is no item in this file");
+        if (more.empty())
+            throw Error(file.string(), "there is no item in this file, expected at least one");
         std::move(more.begin(), more.end(), std::back_inserter(items));
     }
     if (items.empty()) throw Error("task", "no file is given, expected one");

@@ -47,7 +47,7 @@ void deal_out(std::vector<int>& budgets, std::span<const int> most, int deal) {
     }
 }
 
-constexpr double kLargest = 1e6;  // nats, and weights: what is more is no measurement
+constexpr double kLargest = ActivationPlan::kMostLambda;  // nats, too
 
 bool sensible(const Interval& x) {
     return std::abs(x.mean) <= kLargest && !std::isnan(x.low) && !std::isnan(x.high);
@@ -112,8 +112,9 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
                 here + " with a budget of " + std::to_string(layer.budget),
                 n == 0 ? "0, it is dense" : "1 to " + std::to_string(n));
         for (const ExpertEvidence& e : layer.experts)
-            require(sensible(e.impact) && e.tokens >= 0 && std::isfinite(e.gate_rank),
-                    here + " with an impact that makes no sense", "at most 1000000 nats");
+            require(e.tokens >= 0 && std::isfinite(e.gate_rank) && sensible(e.impact),
+                    here + " with evidence that makes no sense",
+                    "impacts of at most 1000000 nats, numbers of tokens and gate ranks");
         for (const NumberEvidence& x : layer.numbers)
             require(sensible(x.change) && x.experts >= 1 && x.experts <= n,
                     here + " with a number of experts that makes no sense",

@@ -53,6 +53,8 @@ struct ContextCluster {
 /// How many experts each layer calls and which it prefers, at a constant total: what
 /// counterfactual calibration makes and policy `plan:NAME` applies. A value.
 struct ActivationPlan {
+    static constexpr double kMostLambda = 1e6;
+
     uint64_t model = 0;         ///< Model::hash()
     uint64_t text = 0;          ///< of the calibration tokens
     int experts_per_token = 0;  ///< of the baseline top-k:k; budgets sum to k a MoE layer

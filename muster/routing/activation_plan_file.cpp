@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "muster/core/atomic_file.h"
 #include "muster/core/error.h"
+#include "muster/core/json_fault.h"
 #include "muster/routing/activation_plan.h"
 
 namespace muster {
@@ -23,7 +25,7 @@ constexpr int kDeepest = 16;
 
 ordered_json parsed(std::string_view text) {
     return ordered_json::parse(text, [](int depth, auto /*event*/, const auto& /*value*/) {
-        if (depth > kDeepest) throw std::invalid_argument("lists nested at most 16 deep");
+        if (depth > kDeepest) throw std::invalid_argument("lists are nested more than 16 deep");
         return true;
     });
 }
@@ -31,21 +33,25 @@ ordered_json parsed(std::string_view text) {
 std::string hex(uint64_t x) { return fmt::format("{:016x}", x); }
 
 uint64_t from_hex(const std::string& text) {
-    size_t used = 0;
-    const uint64_t x = text.size() == 16 ? std::stoull(text, &used, 16) : 0;
-    if (used != 16) throw std::invalid_argument("a hash of 16 hexadecimal digits");
+    uint64_t x = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), x, 16);
+    if (error != std::errc() || end != text.data() + text.size() || text.size() != 16)
+        throw std::invalid_argument("a hash has not 16 hexadecimal digits");
     return x;
 }
 
 /// A whole number: the library would cast any number.
 int64_t whole(const ordered_json& json) {
-    if (!json.is_number_integer()) throw std::invalid_argument("a whole number");
+    if (!json.is_number_integer())
+        throw std::invalid_argument((json.is_number() ? json.dump() : json.type_name()) +
+                                    std::string(" is no whole number"));
     return json.get<int64_t>();
 }
 
 int small(const ordered_json& json) {
     const int64_t x = whole(json);
-    if (x < 0 || x > std::numeric_limits<int>::max()) throw std::invalid_argument("a small number");
+    if (x < 0 || x > std::numeric_limits<int>::max())
+        throw std::invalid_argument(std::to_string(x) + " is below 0 or too large");
     return static_cast<int>(x);
 }
 
@@ -66,7 +72,7 @@ ordered_json written(const Interval& x) {
 
 Interval interval_of(const ordered_json& json) {
     constexpr double kInfinite = std::numeric_limits<double>::infinity();
-    if (json.size() != 3) throw std::invalid_argument("intervals of three numbers");
+    if (json.size() != 3) throw std::invalid_argument("an interval is not three numbers");
     return {json.at(0).get<double>(), json.at(1).is_null() ? -kInfinite : json.at(1).get<double>(),
             json.at(2).is_null() ? kInfinite : json.at(2).get<double>()};
 }
@@ -105,9 +111,10 @@ LayerEvidence layer_of(const ordered_json& json) {
 
 ActivationPlan plan_of(const ordered_json& json) {
     if (json.at("format").get<std::string>() != kFormat)
-        throw std::invalid_argument(std::string("format ") + kFormat);
-    if (small(json.at("version")) != kVersion)
-        throw std::invalid_argument("version " + std::to_string(kVersion));
+        throw std::invalid_argument(std::string("its format is not ") + kFormat);
+    if (const int version = small(json.at("version")); version != kVersion)
+        throw std::invalid_argument("its version is " + std::to_string(version) + ", not " +
+                                    std::to_string(kVersion));
     ActivationPlan plan;
     plan.model = from_hex(json.at("model").get<std::string>());
     plan.text = from_hex(json.at("text").get<std::string>());
@@ -144,14 +151,14 @@ std::string ActivationPlan::to_json() const {
 }
 
 ActivationPlan ActivationPlan::from_json(std::string_view text, std::string_view where) {
-    const auto fail = [&](const char* why) {
-        throw Error(where, std::string("is no activation plan (") + why +
-                               "), expected one that muster calibrate wrote");
+    const auto fail = [&](const std::string& why) {
+        throw Error(
+            where, "is no activation plan (" + why + "), expected one that muster calibrate wrote");
     };
     try {
         return plan_of(parsed(text));
     } catch (const ordered_json::exception& e) {
-        fail(e.what());
+        fail(json_fault(e));
     } catch (const std::logic_error& e) {
         fail(e.what());
     }

@@ -84,6 +84,21 @@ TEST(ActivationPlan, DamagedTextsAreRefused) {
         damaged.replace(damaged.find(from), from.size(), to);
         EXPECT_THROW(ActivationPlan::from_json(damaged, "x"), Error) << to;
     }
+    const auto says = [&](const std::string& from, const std::string& to) -> std::string {
+        std::string damaged = text;
+        damaged.replace(damaged.find(from), from.size(), to);
+        try {
+            ActivationPlan::from_json(damaged, "x");
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    EXPECT_THAT(says("\"version\":1", "\"version\":2"), HasSubstr("(its version is 2, not 1)"));
+    EXPECT_THAT(says("\"tokens\":5", "\"tokens\":0.5"), HasSubstr("(0.5 is no whole number)"));
+    EXPECT_THAT(says("\"tokens\":5", "\"tokens\":[]"), HasSubstr("(array is no whole number)"));
+    EXPECT_THAT(says("\"lambda\"", "\"lambd\""), HasSubstr("(key 'lambda' not found)"));
+    EXPECT_THAT(says("{", "["), HasSubstr("(no JSON from byte "));
     // So deep that whoever goes down it leaves the stack.
     std::string deep = text;
     const std::string nested = std::string(2'000'000, '[') + std::string(2'000'000, ']');

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "muster/core/error.h"
+#include "muster/core/json_fault.h"
 #include "muster/routing/statistics.h"
 
 namespace muster {
@@ -14,8 +16,18 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int kVersion = 1;
+constexpr int64_t kMostTokens = int64_t{1} << 53;  // beyond, sums would not be exact
+constexpr const char* kNoCount = "holds a number that is negative or too large";
 
 std::string hash_text(uint64_t hash) { return fmt::format("{:016x}", hash); }
+
+uint64_t hash_from(const std::string& text) {
+    uint64_t hash = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), hash, 16);
+    if (error != std::errc() || end != text.data() + text.size() || text.size() != 16)
+        throw Error("model_hash", "has not 16 hexadecimal digits");
+    return hash;
+}
 
 /// A member of the right type; throws json::exception, which the caller turns into an Error.
 template <typename T>
@@ -32,6 +44,7 @@ std::vector<T> column(const json& layer, const char* key, size_t experts) {
 LoadStatistics layer_from(const json& layer) {
     LoadStatistics s;
     s.tokens = layer.at("tokens").get<int64_t>();
+    if (s.tokens < 0 || s.tokens > kMostTokens) throw Error("tokens", kNoCount);
     const size_t experts = layer.at("activations").size();
     s.load = column<int64_t>(layer, "activations", experts);
     s.weight = column<double>(layer, "weight", experts);
@@ -40,18 +53,20 @@ LoadStatistics layer_from(const json& layer) {
     for (size_t e = 0; e < experts; ++e)
         if (s.load[e] > s.tokens || s.scored[e] > s.load[e])
             throw Error("activations", "are more than the layer's tokens allow");
+    if (experts == 0 && s.tokens > 0) throw Error("tokens", "were counted in a dense layer");
     return s;
 }
 
 }  // namespace
 
 void RoutingStatistics::merge(const RoutingStatistics& other, std::string_view where) {
-    bool alike = model_hash == other.model_hash && layers.size() == other.layers.size();
-    for (size_t l = 0; alike && l < layers.size(); ++l) {
-        const size_t mine = layers[l].load.size(), theirs = other.layers[l].load.size();
-        alike = mine == theirs || mine == 0 || theirs == 0;
-    }
-    if (!alike)
+    bool alike = layers.size() == other.layers.size();
+    for (size_t l = 0; alike && l < layers.size(); ++l)
+        alike = layers[l].load.size() == other.layers[l].load.size();
+    if (model_hash == other.model_hash && !alike)
+        throw Error(where, "is damaged: its layers are not those of the model, expected " +
+                               std::to_string(layers.size()) + " with their experts");
+    if (model_hash != other.model_hash)
         throw Error(where, fmt::format("holds statistics of another model ({}, hash {}), expected "
                                        "those of {} (hash {})",
                                        other.model, hash_text(other.model_hash), model,
@@ -88,13 +103,14 @@ RoutingStatistics statistics_from_json(std::string_view text, std::string_view w
     RoutingStatistics out;
     try {
         out.model = document.at("model").get<std::string>();
-        const auto hash = document.at("model_hash").get<std::string>();
-        size_t read = 0;
-        out.model_hash = std::stoull(hash, &read, 16);
-        if (read != hash.size()) throw Error("model_hash", "is no hexadecimal number");
+        out.model_hash = hash_from(document.at("model_hash").get<std::string>());
         out.policies = document.at("policies").get<std::map<std::string, int64_t>>();
+        for (const auto& [policy, tokens] : out.policies)
+            if (tokens < 0 || tokens > kMostTokens) throw Error("policies", kNoCount);
         for (const json& layer : document.at("layers")) out.layers.push_back(layer_from(layer));
-    } catch (const std::exception& e) {
+    } catch (const json::exception& e) {
+        throw Error(where, "is damaged: " + json_fault(e));
+    } catch (const Error& e) {
         throw Error(where, std::string("is damaged: ") + e.what());
     }
     return out;

@@ -156,6 +156,14 @@ TEST(RoutingStatistics, DamagedFilesAreRefused) {
     EXPECT_THAT(with("\"tokens\": 3", "\"tokens\": 2"), HasSubstr("damaged"));
     EXPECT_THAT(with("\"scored\"", "\"scores\""), HasSubstr("damaged"));
     EXPECT_THAT(with("1.5,", "-1e999,"), HasSubstr("s.json"));
+    EXPECT_THAT(with("\"tokens\": 3", "\"tokens\": 4611686018427387904"), HasSubstr("too large"));
+    EXPECT_THAT(with("\"policies\": {", "\"policies\": {\"x\": -1, "), HasSubstr("policies"));
+    EXPECT_THAT(with("fedcba9876543210", "-1"), HasSubstr("16 hexadecimal digits"));
+    RoutingStatistics fewer = two_layers();
+    fewer.layers.pop_back();
+    RoutingStatistics all = two_layers();
+    EXPECT_THAT([&] { all.merge(fewer, "s.json"); },
+                testing::ThrowsMessage<Error>(HasSubstr("layers are not those of the model")));
     for (size_t n = 0; n + 2 < good.size(); ++n) EXPECT_NE(refusal(good.substr(0, n)), "") << n;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "muster/core/error.h"
+#include "muster/core/json_fault.h"
 #include "muster/tokenizer/piece_index.h"
 #include "muster/tokenizer/pre_tokenizer.h"
 #include "muster/tokenizer/tokenizer.h"
@@ -348,7 +349,7 @@ Vocabulary read_tokenizer_json(std::string_view json, std::string_view where) {
     try {
         return Reader(object, where).read();
     } catch (const Json::exception& e) {
-        throw Error(where, std::string("a value has the wrong type: ") + e.what());
+        throw Error(where, "a value has the wrong type: " + json_fault(e));
     }
 }
 
