@@ -121,7 +121,7 @@ int64_t greatest(const WeightMap& model, const std::string& key, int64_t otherwi
 Facts facts_of(const WeightMap& model, const QuantizeTarget& target, bool importance) {
     Facts f;
     f.type = static_cast<FileType>(target.file_type);
-    const std::string arch = model.string("general.architecture");
+    const std::string& arch = model.string("general.architecture");
     f.layers = static_cast<int>(optional_integer(model, arch + ".block_count", 0));
     f.experts = static_cast<int>(optional_integer(model, arch + ".expert_count", 0));
     const int64_t heads = greatest(model, arch + ".attention.head_count", 1);

@@ -32,6 +32,7 @@ const ActivationPlan& plan_of(const ModelConfig& config, const RoutingPolicy& po
 std::vector<int> planned_budgets(const ModelConfig& config, const RoutingPolicy& policy) {
     if (policy.selection != Selection::plan) return {};
     std::vector<int> most;
+    most.reserve(config.layers.size());
     for (const FeedForwardConfig& ff : config.layers) most.push_back(most_experts(ff.router));
     return plan_of(config, policy)
         .budgets(policy.use.value_or(PlanUse::both), most, policy.deal.value_or(0));
@@ -312,7 +313,7 @@ void RequestRouting::apply() {
         }
     }
     if (context_) {
-        const auto& boosts = boosts_[static_cast<size_t>(context_->cluster() + 1)];
+        const auto& boosts = boosts_[static_cast<size_t>(int64_t{context_->cluster()} + 1)];
         for (size_t l = 0; l < layers_.size(); ++l) layers_[l].boost = boosts[l];
     }
     if (!speed_) return;

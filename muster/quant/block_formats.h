@@ -49,17 +49,17 @@ inline int q3_scale(const std::byte* packed, int j) noexcept {
     return low | (byte_at(packed, 8 + j % 4) >> 2 * (j / 4) & 3) << 4;
 }
 
-void decode_q4_0(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q4_1(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q5_0(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q5_1(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_iq4_nl(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_mxfp4(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q2_k(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q3_k(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q4_k(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q5_k(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_q6_k(const std::byte* stored, float* values, int64_t n) noexcept;
-void decode_iq4_xs(const std::byte* stored, float* values, int64_t n) noexcept;
+void decode_q4_0(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q4_1(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q5_0(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q5_1(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_iq4_nl(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_mxfp4(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q2_k(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q3_k(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q4_k(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q5_k(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_q6_k(const std::byte* p, float* values, int64_t n) noexcept;
+void decode_iq4_xs(const std::byte* p, float* values, int64_t n) noexcept;
 
 }  // namespace muster::blocks

@@ -28,8 +28,9 @@ constexpr PanelPlane kIq4Xs[] = {{0, 2, 1}, {2, 2, 1}, {4, 4, 1}, {8, 4, 32}};  
 constexpr auto kQ5K = [] {
     std::array<PanelPlane, 19> planes = {{{0, 2, 2}, {4, 4, 3}}};
     for (int i = 0; i < 8; ++i) {
-        planes[static_cast<size_t>(2 + 2 * i)] = {16 + 4 * i, 4, 1};
-        planes[static_cast<size_t>(3 + 2 * i)] = {48 + 4 * i, 4, 1};
+        const auto at = size_t{2} * static_cast<size_t>(i);
+        planes[2 + at] = {16 + 4 * i, 4, 1};
+        planes[3 + at] = {48 + 4 * i, 4, 1};
     }
     planes[18] = {80, 4, 24};
     return planes;
@@ -39,8 +40,9 @@ constexpr auto kQ5K = [] {
 constexpr auto kQ3K = [] {
     std::array<PanelPlane, 19> planes = {};
     for (int i = 0; i < 8; ++i) {
-        planes[static_cast<size_t>(2 * i)] = {4 * i, 4, 1};
-        planes[static_cast<size_t>(2 * i + 1)] = {32 + 4 * i, 4, 1};
+        const auto at = size_t{2} * static_cast<size_t>(i);
+        planes[at] = {4 * i, 4, 1};
+        planes[at + 1] = {32 + 4 * i, 4, 1};
     }
     planes[16] = {64, 4, 8};
     planes[17] = {96, 4, 3};
@@ -53,7 +55,7 @@ constexpr auto kQ6K = [] {
     std::array<PanelPlane, 50> planes = {};
     for (int h = 0; h < 2; ++h) {
         for (int i = 0; i < 8; ++i) {
-            const auto at = static_cast<size_t>(3 * (8 * h + i));
+            const auto at = size_t{3} * static_cast<size_t>(8 * h + i);
             planes[at] = {4 * (16 * h + i), 4, 1};
             planes[at + 1] = {4 * (16 * h + 8 + i), 4, 1};
             planes[at + 2] = {128 + 4 * (8 * h + i), 4, 1};

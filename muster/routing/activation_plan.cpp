@@ -140,6 +140,7 @@ void ActivationPlan::check(std::span<const int> experts, std::string_view where)
 
 std::vector<int> ActivationPlan::budgets(PlanUse use, std::span<const int> most, int deal) const {
     std::vector<int> out;
+    out.reserve(layers.size());
     for (const LayerEvidence& layer : layers) out.push_back(layer.budget);
     if (use == PlanUse::experts || use == PlanUse::random_experts) {
         for (int& k : out) k = k > 0 ? experts_per_token : 0;

@@ -31,7 +31,7 @@ struct ChatTemplate::Impl {
     jinja::Block block;
 };
 
-ChatTemplate::ChatTemplate(std::string_view text, std::string bos, std::string eos) {
+ChatTemplate::ChatTemplate(std::string_view text, const std::string& bos, const std::string& eos) {
     if (text.size() > kMaxTemplate)
         throw Error(kWhere, "has " + std::to_string(text.size()) + " bytes, expected at most " +
                                 std::to_string(kMaxTemplate));

@@ -44,7 +44,7 @@ class ChatTemplate {
   public:
     /// `bos` and `eos` are the texts of these tokens, which templates write themselves. Throws
     /// Error naming the line.
-    ChatTemplate(std::string_view text, std::string bos, std::string eos);
+    ChatTemplate(std::string_view text, const std::string& bos, const std::string& eos);
     ~ChatTemplate();
     ChatTemplate(ChatTemplate&&) noexcept;
     ChatTemplate& operator=(ChatTemplate&&) noexcept;

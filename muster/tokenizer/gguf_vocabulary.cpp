@@ -226,6 +226,7 @@ std::vector<std::string> store(const Vocabulary& v, WeightMap& into) {
     keys.strings(kTokens, v.pieces);
     if (scored) keys.reals(kScores, v.scores);
     std::vector<int64_t> types;
+    types.reserve(v.types.size());
     for (const TokenType type : v.types) types.push_back(static_cast<int64_t>(type));
     keys.integers(kTypes, std::move(types));
     if (!scored) store_byte_level(v, keys);

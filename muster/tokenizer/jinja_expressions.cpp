@@ -265,7 +265,7 @@ void Interpreter::charge_reading(const Value& value, const Arguments& arguments)
     }
 }
 
-Value Interpreter::filter(const std::string& name, const Value& value, Arguments arguments) {
+Value Interpreter::filter(const std::string& name, const Value& value, const Arguments& arguments) {
     heap_.charge(2);
     charge_reading(value, arguments);
     Filter function = find_text_filter(name);
@@ -274,7 +274,7 @@ Value Interpreter::filter(const std::string& name, const Value& value, Arguments
     return function(*this, value, arguments);
 }
 
-bool Interpreter::test(const std::string& name, const Value& value, Arguments arguments) {
+bool Interpreter::test(const std::string& name, const Value& value, const Arguments& arguments) {
     heap_.charge(2 + static_cast<int64_t>(arguments.values.size() + arguments.named.size()));
     const Test function = find_test(name);
     if (function == nullptr) throw Fault("there is no test named '" + name.substr(0, 100) + "'");

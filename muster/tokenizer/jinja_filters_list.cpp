@@ -143,6 +143,7 @@ Value dict_sort_filter(Interpreter& in, const Value& value, const Arguments& a) 
         throw Fault("dictsort() needs a dictionary, not a " + type_name(value));
     const std::vector<Value> pairs = find_method(value, "items")(in, value, {}).list().items;
     std::vector<Value> keys;
+    keys.reserve(pairs.size());
     for (const Value& pair : pairs)
         keys.push_back(folded(in, pair.list().items[by == "key" ? 0 : 1], bound.flag(0, false)));
     std::vector<Value> out;

@@ -204,7 +204,7 @@ Value int_filter(Interpreter&, const Value& value, const Arguments& a) {
     const Bound bound("int", a, {"default", "base"});
     const int64_t base = bound.whole(1, 10);
     if (base < 2 || base > 36) throw Fault("int(): the base is not from 2 to 36");
-    const Value fallback = bound.given(0) ? *bound[0] : Value(int64_t{0});
+    Value fallback = bound.given(0) ? *bound[0] : Value(int64_t{0});
     double real = 0;
     if (value.is_string()) {
         int64_t whole = 0;

@@ -38,7 +38,7 @@ int64_t read_number(std::string_view s, size_t& i) {
     return n;
 }
 
-std::string padded(std::string sign, std::string body, const Spec& spec, char align) {
+std::string padded(const std::string& sign, const std::string& body, const Spec& spec, char align) {
     const int64_t missing = spec.width - count_characters(sign) - count_characters(body);
     if (spec.align != '\0') align = spec.align;
     std::string pad;
@@ -89,7 +89,7 @@ std::string format_whole(int64_t n, const Spec& spec) {
     static constexpr std::string_view kBased = "xXob";
     if (spec.alternate && kBased.find(spec.type) != kBased.npos)
         sign += std::string("0") + spec.type;
-    return padded(std::move(sign), std::move(digits), spec, '>');
+    return padded(sign, digits, spec, '>');
 }
 
 std::string format_real(Heap& heap, double d, const Spec& spec) {
@@ -113,14 +113,14 @@ std::string format_real(Heap& heap, double d, const Spec& spec) {
         if (percent) digits += '%';
     }
     if (spec.grouped) digits = grouped(std::move(digits));
-    return padded(sign_of(std::signbit(d) && !std::isnan(d), spec), std::move(digits), spec, '>');
+    return padded(sign_of(std::signbit(d) && !std::isnan(d), spec), digits, spec, '>');
 }
 
 std::string format_text(const std::string& s, const Spec& spec, char align) {
     std::string body = s;
     if (spec.precision >= 0 && spec.precision < count_characters(s))
         body = s.substr(0, character_offset(s, spec.precision));
-    return padded("", std::move(body), spec, align);
+    return padded("", body, spec, align);
 }
 
 bool is_real_type(char type) {

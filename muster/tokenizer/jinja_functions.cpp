@@ -98,7 +98,7 @@ class Cycler : public Callable {
         if (name == "current") return items_[at_];
         if (name == "next")
             return native(in.heap(), "next", [this](Interpreter&, const Arguments&) {
-                const Value value = items_[at_];
+                Value value = items_[at_];
                 at_ = (at_ + 1) % items_.size();
                 return value;
             });

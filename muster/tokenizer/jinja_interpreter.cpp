@@ -138,7 +138,8 @@ Interpreter::Flow Interpreter::with(const Statement& s) {
 
 Interpreter::Flow Interpreter::loop(const Statement& s) {
     std::vector<Value> items = elements(evaluate(*s.expression));
-    return turns(s, std::move(items), 0, scope_);
+    const ScopePtr around = scope_;  // which the turns change
+    return turns(s, std::move(items), 0, around);
 }
 
 /// The items for which the loop's condition holds.
@@ -158,7 +159,7 @@ std::vector<Value> Interpreter::chosen(const Statement& loop, std::vector<Value>
 }
 
 Interpreter::Flow Interpreter::turns(const Statement& s, std::vector<Value> items, int64_t depth,
-                                     ScopePtr scope) {
+                                     const ScopePtr& scope) {
     items = chosen(s, std::move(items), scope);
     const ScopePtr before = scope_;
     if (items.empty()) {

@@ -43,8 +43,8 @@ class Interpreter {
 
     Value call(const Value& function, Arguments arguments);
     /// Throws Fault when there is no filter or test of that name.
-    Value filter(const std::string& name, const Value& value, Arguments arguments);
-    bool test(const std::string& name, const Value& value, Arguments arguments);
+    Value filter(const std::string& name, const Value& value, const Arguments& arguments);
+    bool test(const std::string& name, const Value& value, const Arguments& arguments);
     /// `object[key]` and `object.name`; undefined where there is nothing.
     Value item(const Value& object, const Value& key);
     Value attribute(const Value& object, std::string_view name);
@@ -57,7 +57,7 @@ class Interpreter {
     std::string captured(const Block& block, ScopePtr scope);
     /// The turns of a loop over `items`; `scope` is what stands around the loop.
     enum class Flow { on, leave, next };
-    Flow turns(const Statement& loop, std::vector<Value> items, int64_t depth, ScopePtr scope);
+    Flow turns(const Statement& s, std::vector<Value> items, int64_t depth, const ScopePtr& scope);
     /// The output of turns(), for loops that call themselves.
     std::string captured_turns(const Statement& loop, const Value& iterable, int64_t depth,
                                const ScopePtr& scope);

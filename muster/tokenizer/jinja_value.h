@@ -165,7 +165,7 @@ class Heap {
     void charge_search(size_t entries) { charge(static_cast<int64_t>(entries / 8)); }
     const Limits& limits() const noexcept { return limits_; }
 
-    Value string(std::string text);
+    Value string(std::string s);
     List* list(List::Type type = List::Type::list) {
         List* l = make<List>();
         l->type = type;

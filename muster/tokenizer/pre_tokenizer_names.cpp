@@ -144,6 +144,7 @@ std::string split_names() {
 
 std::vector<SplitRule> rules_of(const NamedSplit& named) {
     std::vector<SplitRule> rules;
+    rules.reserve(named.patterns.size());
     for (const std::string_view pattern : named.patterns) rules.push_back({std::string(pattern)});
     return rules;
 }
