@@ -9,7 +9,9 @@ set(MUSTER_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mav
 set(MUSTER_FLAGS_amx ${MUSTER_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
 set(MUSTER_KERNEL_LEVEL -O3)
+set(MUSTER_TEST_SECONDS 300)  # after which a test counts as hanging
 if(MUSTER_SANITIZE)
+    set(MUSTER_TEST_SECONDS 1500)
     # Instrumented kernels with all their unrolled tiles take minutes to optimise.
     set(MUSTER_KERNEL_LEVEL -O1)
     add_compile_definitions(MUSTER_SANITIZED)
@@ -109,6 +111,6 @@ function(muster_folder_test folder)
                                               nlohmann_json::nlohmann_json)
         target_compile_definitions(${name} PRIVATE MUSTER_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
         gtest_discover_tests(${name} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 60
-                             PROPERTIES TIMEOUT 300)
+                             PROPERTIES TIMEOUT ${MUSTER_TEST_SECONDS})
     endif()
 endfunction()
