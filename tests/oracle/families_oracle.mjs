@@ -29,6 +29,9 @@ import { divergence, read_rows, sequence_of, start_llama } from './llama_rows.mj
 
 const PROMPT = 200;
 const DRAWN = 64;
+// Router logits this close may be moved past each other by rounding: from there on the engines may
+// rightly differ, in the drawn part; the prompts are known to be free of such.
+const TIE = 1e-4;
 const MOST_RATIO = 1.1;
 const SEEDS = { q8_0: 12 }; // 0.15 / sqrt(12) = 0.04; other formats: 1
 // A sum of 256 to 512 terms differs by about sqrt(512) 2^-24 of itself, in 7 products of each of at
@@ -101,7 +104,9 @@ function our_rows(program, path, ids, compute, folder) {
     );
     const bytes = readFileSync(out);
     const all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    return ids.map((_, t) => all.subarray(t * said.vocab, (t + 1) * said.vocab));
+    const rows = ids.map((_, t) => all.subarray(t * said.vocab, (t + 1) * said.vocab));
+    const tie = said.gate_gaps.findIndex((gap) => gap !== null && gap < TIE);
+    return { rows, tie: tie < 0 ? ids.length : tie };
 }
 
 function mean_kl(p_rows, q_rows) {
@@ -163,11 +168,15 @@ async function exact_rows(preset, seed) {
     const prompt = JSON.parse(told).ids.slice(0, PROMPT);
     if (prompt.length < PROMPT) fail(`${args.text} has ${prompt.length} tokens only`);
     const { rows, ids } = await llama_rows(llama, path, prompt, DRAWN);
-    const ours = our_rows(program, path, ids, 'f32', folder);
-    const worst = largest_difference(rows, ours);
+    const { rows: ours, tie } = our_rows(program, path, ids, 'f32', folder);
+    const differs = (t) => !(largest_difference([rows[t]], [ours[t]]) <= MOST_LOG_P);
+    const kept = ids.findIndex((_, t) => t >= Math.max(tie, PROMPT) && differs(t));
+    const worst = largest_difference(kept < 0 ? rows : rows.slice(0, kept), ours);
     const telling = mean_kl(rows.slice(1), rows.slice(0, -1)) > 0.1;
     const name = `${preset} f32` + (seed > 1 ? `, seed ${seed}` : '');
-    verdict(name, worst <= MOST_LOG_P && telling, `|d log p| ${number(worst)}`);
+    const left = kept < 0 ? '' : `, but for ${ids.length - kept} rows behind a tie`;
+    const text = `|d log p| ${number(worst)}${left}`;
+    verdict(name, worst <= MOST_LOG_P && telling, text);
     return { rows, ids, ours, floor: mean_kl(rows, ours) };
 }
 
@@ -184,7 +193,7 @@ async function compare_family({ preset, usual = 'q4_k_m' }) {
             add(type, mean_kl(exact.rows, theirs.rows));
             add(`${type} floor`, exact.floor);
             for (const compute of ['int8', 'f32']) {
-                const rows = our_rows(program, file, exact.ids, compute, folder);
+                const { rows } = our_rows(program, file, exact.ids, compute, folder);
                 add(`${type} in ${compute}`, mean_kl(exact.ours, rows));
             }
         }
