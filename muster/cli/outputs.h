@@ -14,8 +14,8 @@ namespace muster::cli {
 class InputFiles {
   public:
     InputFiles() = default;
-    /// `model` as given: `default`, a file (any part of a split one), a directory. A model that is
-    /// missing is not complained about here.
+    /// `model` as given: `default`, a file (any part of a split one), a directory. Throws Error
+    /// when the shipped model is meant and missing; any other is not looked for here.
     InputFiles(const std::string& model, const Terminal& terminal);
     InputFiles& add(const std::filesystem::path& file);
     InputFiles& add(const std::vector<std::filesystem::path>& files);

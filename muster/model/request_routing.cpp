@@ -134,7 +134,8 @@ std::vector<double> shared_out(double target, const std::vector<ResolvedRouter>&
     };
     double below = 0, above = 0;
     for (const int l : layers) above = std::max(above, bounds_of(routers[l]).high);
-    if (numbers(target) == std::vector<double>(layers.size(), target)) return numbers(target);
+    const std::vector<double> alike(layers.size(), target);
+    if (numbers(target) == alike) return alike;
     for (int i = 0; i < 60; ++i) {
         const double middle = (below + above) / 2;
         const std::vector<double> tried = numbers(middle);

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -10,6 +7,7 @@
 #include "muster/core/error.h"
 #include "muster/core/json_fault.h"
 #include "muster/routing/activation_plan.h"
+#include "muster/routing/hash_text.h"
 
 namespace muster {
 namespace {
@@ -30,14 +28,10 @@ ordered_json parsed(std::string_view text) {
     });
 }
 
-std::string hex(uint64_t x) { return fmt::format("{:016x}", x); }
-
 uint64_t from_hex(const std::string& text) {
-    uint64_t x = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), x, 16);
-    if (error != std::errc() || end != text.data() + text.size() || text.size() != 16)
-        throw std::invalid_argument("a hash has not 16 hexadecimal digits");
-    return x;
+    const auto hash = hash_from(text);
+    if (!hash) throw std::invalid_argument("a hash has not 16 hexadecimal digits");
+    return *hash;
 }
 
 /// A whole number: the library would cast any number.
@@ -134,8 +128,8 @@ ActivationPlan plan_of(const ordered_json& json) {
 std::string ActivationPlan::to_json() const {
     ordered_json json{{"format", kFormat},
                       {"version", kVersion},
-                      {"model", hex(model)},
-                      {"text", hex(text)},
+                      {"model", hash_text(model)},
+                      {"text", hash_text(text)},
                       {"experts_per_token", experts_per_token},
                       {"lambda", lambda},
                       {"settings", ordered_json::parse(settings.empty() ? "{}" : settings)}};

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "muster/core/error.h"
 #include "muster/core/json_fault.h"
+#include "muster/routing/hash_text.h"
 #include "muster/routing/statistics.h"
 
 namespace muster {
@@ -18,16 +18,6 @@ using nlohmann::ordered_json;
 constexpr int kVersion = 1;
 constexpr int64_t kMostTokens = int64_t{1} << 53;  // beyond, sums would not be exact
 constexpr const char* kNoCount = "holds a number that is negative or too large";
-
-std::string hash_text(uint64_t hash) { return fmt::format("{:016x}", hash); }
-
-uint64_t hash_from(const std::string& text) {
-    uint64_t hash = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), hash, 16);
-    if (error != std::errc() || end != text.data() + text.size() || text.size() != 16)
-        throw Error("model_hash", "has not 16 hexadecimal digits");
-    return hash;
-}
 
 /// A member of the right type; throws json::exception, which the caller turns into an Error.
 template <typename T>
@@ -103,7 +93,9 @@ RoutingStatistics statistics_from_json(std::string_view text, std::string_view w
     RoutingStatistics out;
     try {
         out.model = document.at("model").get<std::string>();
-        out.model_hash = hash_from(document.at("model_hash").get<std::string>());
+        const auto hash = hash_from(document.at("model_hash").get<std::string>());
+        if (!hash) throw Error("model_hash", "has not 16 hexadecimal digits");
+        out.model_hash = *hash;
         out.policies = document.at("policies").get<std::map<std::string, int64_t>>();
         for (const auto& [policy, tokens] : out.policies)
             if (tokens < 0 || tokens > kMostTokens) throw Error("policies", kNoCount);
